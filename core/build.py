@@ -1,0 +1,126 @@
+"""From configuration to objects: the only place where a name becomes one."""
+
+import torch
+from torch import Tensor, nn
+
+from core.config import (
+    DiffusionConfig,
+    Housekeeping,
+    ObjectiveConfig,
+    OptimConfig,
+    SamplerConfig,
+    TrainConfig,
+)
+from core.diffusion import schedules
+from core.diffusion.process import Diffusion, Prediction
+from core.diffusion.samplers import Denoise
+from core.diffusion.schedules import Schedule
+from core.diffusion.timesteps import LossSecondMoment, TimestepSampler, UniformTimesteps
+from core.errors import Refused
+from core.networks.unet import UNet
+from core.randomness import torch_seed
+
+SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine}
+STRIDES = {
+    "paper": schedules.paper_stride,
+    "extended": schedules.extended_stride,
+    "ddim": schedules.ddim_stride,
+    "quadratic": schedules.quadratic_stride,
+}
+
+
+def device(housekeeping: Housekeeping) -> torch.device:
+    """The device asked for, or the best that is there: cuda, mps, cpu."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if housekeeping.device == "auto":
+        return torch.device(next(name for name, present in there.items() if present))
+    if not there[housekeeping.device]:
+        present = ", ".join(name for name in there if there[name])
+        raise Refused(f"device={housekeeping.device} is not on this machine; it has: {present}")
+    return torch.device(housekeeping.device)
+
+
+def schedule(config: DiffusionConfig, steps: int | None = None, stride: str = "paper") -> Schedule:
+    """The noise schedule, respaced to `steps` steps by the named stride unless that is None."""
+    full = SCHEDULES[config.schedule](config.T)
+    if steps is None or steps == config.T:
+        return full
+    return full.respaced(STRIDES[stride](config.T, steps))
+
+
+def sampling_schedule(config: DiffusionConfig, sampler: SamplerConfig) -> Schedule:
+    """The steps that a sampler visits: a fraction left out at the noisy end, then strided."""
+    full = SCHEDULES[config.schedule](config.T).truncated(sampler.skip)
+    if sampler.steps is None or sampler.steps >= full.K:
+        return full
+    return full.respaced(STRIDES[sampler.stride](full.K, sampler.steps))
+
+
+def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet:
+    """The UNet of a run with its initial weights, which depend on the seed alone.
+
+    channels, size, classes: of the images. Learned variances double the output channels.
+    """
+    unet = config.unet
+    if size % 2 ** (len(unet.channel_mult) - 1):
+        raise Refused(
+            f"{size}x{size} images cannot be halved {len(unet.channel_mult) - 1} times: "
+            f"give unet.channel_mult fewer stages"
+        )
+    if unet.class_conditional and not classes:
+        raise Refused("unet.class_conditional=true needs labels: put images in class sub-folders")
+    learned = config.objective.name != "simple"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(config.seed, "network"))
+        return UNet(
+            size=size,
+            in_channels=channels,
+            out_channels=2 * channels if learned else channels,
+            channels=unet.channels,
+            channel_mult=unet.channel_mult,
+            res_blocks=unet.res_blocks,
+            attention=unet.attention,
+            heads=unet.heads,
+            dropout=unet.dropout,
+            conditioning=unet.conditioning,
+            classes=classes if unet.class_conditional else 0,
+        )
+
+
+def optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW; its weight decay is 0 in the paper, which makes it Adam."""
+    decay = config.weight_decay
+    return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=decay, fused=True)
+
+
+def timestep_sampler(config: ObjectiveConfig, T: int) -> TimestepSampler:
+    """The distribution over training timesteps."""
+    if config.timesteps == "uniform":
+        return UniformTimesteps(T)
+    return LossSecondMoment(T, config.history, config.uniform_share)
+
+
+def denoiser(
+    model: nn.Module, diffusion: Diffusion, precision: str = "float32", label: Tensor | None = None
+) -> Denoise:
+    """(x_t, t) -> Prediction, from a network that is told the rescaled time.
+
+    The network's second half of channels, when it has one, is v mapped from [-1, 1] to [0, 1], as
+    in OpenAI's code: a new network's zero output means v = 1/2. `label`: [N] or None.
+    """
+
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
+        autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        with autocast:
+            out = model(x, diffusion.network_time(t), label)
+        out = out.to(x.dtype)
+        channels = x.shape[1]
+        if out.shape[1] == channels:
+            return Prediction(out)
+        return Prediction(out[:, :channels], (out[:, channels:] + 1) / 2)
+
+    return denoise

@@ -1,0 +1,81 @@
+"""Checkpoints that are whole or absent: atomic, verified, and loaded without running code.
+
+A file is named `<kind>-<step>.<first 16 hex digits of its SHA-256>.pt`, so that a truncated or
+altered file is known by its name. Contents are nested dicts of tensors, numbers and strings.
+"""
+
+import errno
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from core.errors import Refused
+
+
+def save(folder: Path, kind: str, step: int, state: dict) -> Path:
+    """Writes the state under a temporary name, flushes it to the disk, then renames it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{kind}-{step}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        path = folder / f"{kind}-{step:08d}.{_digest(temporary)}.pt"
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        # torch reports a failed write as a RuntimeError whose cause is lost.
+        if isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Refused(
+                f"could not write a checkpoint to {folder} (disk full?): free some space and run "
+                "the same command again; the last checkpoint is intact",
+                code=1,
+            ) from error
+        raise
+    return path
+
+
+def load(path: Path) -> dict:
+    """The state in a checkpoint, on the CPU; Refused when the file is not what was written."""
+    if _digest(path) != path.name.split(".")[-2]:
+        raise Refused(
+            f"{path} is damaged or truncated: delete it and run the same command again", code=1
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def paths(folder: Path, kind: str) -> list[Path]:
+    """The checkpoints of one kind in a folder, newest first."""
+    return sorted(folder.glob(f"{kind}-*.pt"), reverse=True)
+
+
+def newest(folder: Path, kind: str) -> dict | None:
+    """The newest checkpoint that is whole; None when there is none at all.
+
+    A damaged one is passed over with a warning; when all are damaged, Refused.
+    """
+    damaged = None
+    for path in paths(folder, kind):
+        try:
+            return load(path)
+        except Refused as error:
+            damaged = error
+            print(f"warning: {path.name} is damaged; looking for an older one", file=sys.stderr)
+    if damaged:
+        raise damaged
+    return None
+
+
+def keep_newest(folder: Path, kind: str, n: int) -> None:
+    """Deletes all but the newest n checkpoints of a kind."""
+    for path in paths(folder, kind)[n:]:
+        path.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

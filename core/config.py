@@ -1,0 +1,166 @@
+"""Every knob on one page, as data. No logic, and no torch: listing a grid must be quick.
+
+`TrainConfig` holds what changes the weights that come out; its digest names a run. A measurement's
+dataclass holds what changes the number that comes out; its digest names the measurement.
+`Housekeeping` holds what changes neither, and is in no digest. "Paper" below is ImageNet 64x64
+unless another data set is named.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+
+def late(default: Any) -> Any:
+    """A field added after results were published: left out of the digest at this default.
+
+    The default must be the value that means "as before".
+    """
+    return field(default=default, metadata={"late": True})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: Literal["fashion16", "fashion", "folder"] = "fashion16"
+    digest: str = ""  # of the content, for `folder`: filled in when a grid is expanded
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    T: int = 4000  # steps of the chain; paper 4000, DDPM 1000
+    schedule: Literal["linear", "cosine"] = "cosine"
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    name: Literal["simple", "vlb", "hybrid"] = "hybrid"  # eq. 14, eq. 4, eq. 16
+    vlb_weight: float = 0.001  # lambda of eq. 16, on the whole bound in bits/dim
+    timesteps: Literal["uniform", "loss_second_moment"] = "uniform"  # eq. 18 is the latter
+    history: int = 10  # losses kept per t by loss_second_moment; paper 10
+    uniform_share: float = 0.001  # of its probability; OpenAI's code, not in the paper
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    channels: int = 128  # C; paper 128 (64, 96, 128, 192 in Figure 10)
+    channel_mult: tuple[int, ...] = (1, 2, 3, 4)  # paper; CIFAR-10 (1, 2, 2, 2)
+    res_blocks: int = 3  # per stage
+    attention: tuple[int, ...] = (16, 8)  # resolutions in pixels
+    heads: int = 4
+    dropout: float = 0.0  # paper 0; CIFAR-10 0.1 (linear) and 0.3 (cosine)
+    conditioning: Literal["scale_shift", "additive"] = "scale_shift"
+    class_conditional: bool = False
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    steps: int = 200_000  # paper 200K and 1.5M; CIFAR-10 500K
+    batch_size: int = 128
+    lr: float = 1e-4  # AdamW, betas (0.9, 0.999), eps 1e-8, constant after the warm-up
+    weight_decay: float = 0.0
+    warmup: int = 0  # steps of linear warm-up; paper none
+    ema: tuple[float, ...] = (0.9999,)  # rates of the averages; all come from one training
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines the weights."""
+
+    data: DataConfig = DataConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    unet: UNetConfig = UNetConfig()
+    optim: OptimConfig = OptimConfig()
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the network's arithmetic
+    seed: int = 0
+    recipe: int = 1  # raised when core/ changes the numbers of an unchanged configuration
+
+
+@dataclass(frozen=True)
+class Housekeeping:
+    """What leaves the numbers alone (up to floating-point order)."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = 0  # CPU threads of one run; 0: one per core for a wide network, else one
+    compile: bool = False  # torch.compile
+    microbatch: int = 0  # images per forward pass; 0: the whole batch
+    log_every: int = 50  # steps between two lines of log.jsonl
+    checkpoint_seconds: float = 60.0  # between two checkpoints
+    snapshots: tuple[float, ...] = ()  # fractions of the training kept, beside those measured
+    eval_batch: int = 128  # images per forward pass when measuring
+    data_path: str = ""  # folder or zip of the data set
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    name: Literal["ancestral", "ddim"] = "ancestral"
+    steps: int | None = None  # K; None: all T
+    stride: Literal["paper", "ddim", "quadratic"] = "paper"
+    eta: float = 0.0  # DDIM only
+    skip: float = 0.0  # fraction of the reverse process left out at its noisy end
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The variational bound in bits/dim. Metric `nll`."""
+
+    split: Literal["test", "train"] = "test"
+    images: int = 1000  # the first of the split; OpenAI's default
+    variance: Literal["beta", "beta_tilde", "learned"] = "learned"
+    steps: int | None = None  # K evaluation steps (appendix E); None: all T
+    stride: Literal["extended", "paper"] = "extended"
+    estimator: Literal["full", "stratified"] = "stratified"
+    ema: int = 0  # which of the run's averages; -1: the weights themselves
+    at: float = 1.0  # fraction of the training
+    seed: int = 0  # of the noise and of the estimator's draws
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """Frechet distance between drawn images and the training set. Metric `frechet`."""
+
+    images: int = 10_000  # paper 10K on ImageNet 64, 50K elsewhere
+    features: Literal["fashion_cnn"] = "fashion_cnn"
+    reference: Literal["train", "test"] = "train"
+    sampler: SamplerConfig = SamplerConfig()
+    variance: Literal["beta", "beta_tilde", "learned"] = "learned"
+    ema: int = 0
+    at: float = 1.0
+    seed: int = 0  # of the starting points and the noise
+
+
+Measurement = Likelihood | Frechet
+METRICS: dict[str, type] = {"nll": Likelihood, "frechet": Frechet}
+
+
+def metric_of(measurement: Measurement) -> str:
+    """The name under which grids ask for this measurement."""
+    return next(name for name, kind in METRICS.items() if isinstance(measurement, kind))
+
+
+def to_dict(config: Any) -> dict:
+    """Nested plain dict of a configuration, tuples as lists: what is stored and digested.
+
+    Late fields at their default are left out.
+    """
+    out = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.metadata.get("late") and value == f.default:
+            continue
+        if hasattr(value, "__dataclass_fields__"):
+            value = to_dict(value)
+        out[f.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def from_dict(kind: type, values: dict) -> Any:
+    """The inverse of `to_dict`: a configuration of type `kind` from what was stored."""
+    arguments = {}
+    for f in fields(kind):
+        if f.name not in values:
+            continue
+        value = values[f.name]
+        if isinstance(value, dict):
+            value = from_dict(f.type, value)
+        arguments[f.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)

@@ -1,0 +1,103 @@
+"""Images in memory, their scale in the model, and which of them make up a training batch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.randomness import numpy_generator
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split of a data set, whole and as bytes: even 60,000 images of 32 x 32 x 3 are 184 MB.
+
+    `name` is for people, e.g. "fashion16 train". `pixels` is uint8 [N, C, H, W] with H = W.
+    `labels` is int64 [N] in 0 .. classes - 1, or None, and `classes` is 0 for unlabelled images.
+    Raises ValueError when the tensors are not of this form.
+    """
+
+    name: str
+    pixels: Tensor
+    labels: Tensor | None
+    classes: int
+
+    def __post_init__(self):
+        shape = tuple(self.pixels.shape)
+        if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[2] != shape[3]:
+            raise ValueError(f"pixels must be uint8 [N, C, H, H], not {self.pixels.dtype} {shape}")
+        if (self.labels is None) != (self.classes == 0):
+            raise ValueError("labels and a number of classes come together or not at all")
+        if self.labels is not None and tuple(self.labels.shape) != shape[:1]:
+            raise ValueError(f"{shape[0]} images need as many labels, not {len(self.labels)}")
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """C: 1 for grey images, 3 for RGB."""
+        return self.pixels.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return self.pixels.shape[2]
+
+    def batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """The images at `indices` in the order asked for, float32 [n, C, H, W] in [-1, 1].
+
+        Level 0 becomes -1 and level 255 becomes 1, the scale of the diffusion model's x_0.
+        """
+        return self.pixels[torch.as_tensor(indices)].float() / 127.5 - 1
+
+    def digest(self) -> str:
+        """Identity of the data, 16 hex digits: a hash of shape, pixels and labels.
+
+        The name and the place the images were read from do not enter, so that equal data from a
+        folder and from a .zip share their cached statistics.
+        """
+        content = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
+        content.update(self.pixels.contiguous().numpy())
+        if self.labels is not None:
+            content.update(self.labels.numpy().astype("<i8"))
+        return content.hexdigest()[:16]
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Levels 0 .. 255 as uint8 for `x` in [-1, 1]; the inverse of `Images.batch`.
+
+    Values between two levels go to the nearer one, values beyond the range to its end. NaN, which
+    a diverged model can produce, becomes level 0 instead of whatever the processor makes of it.
+    """
+    levels = ((x.nan_to_num(nan=-1.0) + 1) * 127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8)
+
+
+def batch_indices(n_images: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Indices of the images in training batch number `step` (from 0), int64 [batch_size].
+
+    Training sees one endless sequence of examples, cut into batches: example j is position
+    j mod N of a random permutation of the N images made for epoch j div N. Every image is thus
+    seen once per epoch, a batch may hold the end of one epoch and the start of the next, and the
+    sequence does not depend on the batch size. Being a function of (seed, step) alone, it lets a
+    run resume at any step.
+    """
+    first = step * batch_size
+    epochs, positions = np.divmod(np.arange(first, first + batch_size, dtype=np.int64), n_images)
+    parts = [
+        _permutation(n_images, seed, epoch)[positions[epochs == epoch]]
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+    ]
+    return np.concatenate(parts)
+
+
+# Two permutations are kept because a batch may straddle two epochs.
+@lru_cache(maxsize=2)
+def _permutation(n_images: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of all images in one epoch, int64 [n_images]."""
+    return numpy_generator(seed, "epoch", epoch).permutation(n_images)

@@ -1,0 +1,207 @@
+"""What can be measured on a trained network: a dataclass of settings in, numbers out.
+
+The settings are in core/config.py; here is one function for each. What a measurement draws depends
+on (its seed, image) alone, not on batches or interruptions.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import build
+from core.config import (
+    Frechet,
+    Housekeeping,
+    Likelihood,
+    Measurement,
+    SamplerConfig,
+    TrainConfig,
+)
+from core.data.images import Images, to_uint8
+from core.data.sources import load
+from core.diffusion import likelihood, samplers
+from core.diffusion.process import Diffusion
+from core.errors import Refused
+from core.metrics import distances
+from core.metrics.features import extractor
+from core.randomness import ImageNoise, numpy_generator
+from core.trained import Trained, load_trained
+from core.training import Interrupted, Progress
+
+SHARD = 256  # drawn images per file: what an interruption can cost
+SHOWN = 64  # drawn images kept with a Frechet distance, for looking at
+
+
+@dataclass(frozen=True)
+class Result:
+    """Numbers for JSON and arrays for npz."""
+
+    numbers: dict
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a measurement is given besides its settings.
+
+    scratch: a folder of its own for what an interrupted measurement can pick up again;
+    cache: where statistics of whole data sets are kept, by content.
+    """
+
+    housekeeping: Housekeeping
+    scratch: Path
+    cache: Path
+    progress: Progress = lambda done, total, words: None
+    stop: Callable[[], bool] = lambda: False
+
+    def done(self, done: int, total: int) -> None:
+        """Report progress in network evaluations; raise Interrupted when asked to stop."""
+        self.progress(done, total, "")
+        if self.stop():
+            raise Interrupted
+
+
+def measure(
+    folder: Path, config: TrainConfig, measurement: Measurement, work: Work
+) -> Result:
+    """Loads the snapshot that the measurement asks for and takes it."""
+    at, ema = measurement.at, measurement.ema
+    trained = load_trained(folder, config, at, ema, work.housekeeping)
+    take = {Likelihood: measure_likelihood, Frechet: measure_frechet}[type(measurement)]
+    return take(trained, measurement, work)
+
+
+def images_of(trained: Trained, split: str, housekeeping: Housekeeping) -> Images:
+    """A split of the data that the network was trained on."""
+    return load(trained.config.data.name, split, housekeeping.data_path or None)
+
+
+def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Result:
+    """The bound on the first images of a split, in bits/dim (core/diffusion/likelihood.py)."""
+    images = images_of(trained, settings.split, work.housekeeping)
+    if settings.images > len(images):
+        raise Refused(
+            f"{images.name} has {len(images)} images: lower measure.nll.images={settings.images}"
+        )
+    schedule = build.schedule(trained.config.diffusion, settings.steps, settings.stride)
+    diffusion = Diffusion(schedule, trained.device)
+    strata = likelihood.STRATA[settings.estimator](schedule.K)
+    total, parts = settings.images * strata.evaluations, []
+    for first in range(0, settings.images, work.housekeeping.eval_batch):
+        chosen = range(first, min(first + work.housekeeping.eval_batch, settings.images))
+        u = [numpy_generator(settings.seed, "nll t", i).random(strata.evaluations) for i in chosen]
+        t = strata.draw(np.stack(u))
+        noise = ImageNoise(chosen, trained.shape, settings.seed, "nll eps")
+        x0 = images.batch(chosen).to(trained.device)
+        label = None if images.labels is None else images.labels[chosen.start : chosen.stop]
+        denoise = trained.denoiser(diffusion, label)
+        terms = np.empty(t.shape)
+        for e in range(strata.evaluations):
+            at = torch.from_numpy(t[:, e]).to(trained.device)
+            eps = noise().to(trained.device)
+            bits = likelihood.bound_terms(denoise, diffusion, x0, at, eps, settings.variance)
+            terms[:, e] = bits.double().cpu().numpy()
+            work.done(first * strata.evaluations + len(chosen) * (e + 1), total)
+        parts.append((likelihood.prior_term(diffusion, x0).double().cpu().numpy(), t, terms))
+    bound = likelihood.Bound(*(np.concatenate(x) for x in zip(*parts)), strata)
+    sums, counts = bound.by_step()
+    return Result(
+        {
+            "nll": bound.mean,
+            "unit": "bits/dim",
+            "standard_error": bound.standard_error,
+            "estimator_error": bound.estimator_error if strata.draws > 1 else None,
+            "prior": float(bound.prior.mean()),
+            "decoder": float(sums[1] / counts[1]),
+            "images": settings.images,
+            "evaluations": strata.evaluations,
+            "steps": schedule.K,
+        },
+        {
+            "per_image": bound.per_image.astype(np.float32),
+            "t": schedule.t.astype(np.int32),
+            "term_sum": sums.astype(np.float32),
+            "term_count": counts.astype(np.int32),
+        },
+    )
+
+
+def draw_images(
+    trained: Trained, which: range, sampler: SamplerConfig, variance: str, seed: int, work: Work,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Drawn images number `which`: uint8 [n, C, H, W]. Image i depends on (seed, i) alone.
+
+    Class-conditional networks draw class i mod the number of classes for image i.
+    """
+    diffusion = Diffusion(build.sampling_schedule(trained.config.diffusion, sampler), trained.device)
+    batch, drawn = work.housekeeping.eval_batch, []
+    for first in range(which.start, which.stop, batch):
+        chosen = range(first, min(first + batch, which.stop))
+        noise = ImageNoise(chosen, trained.shape, seed, "sample")
+        label = torch.tensor(chosen) % trained.classes if trained.classes else None
+        denoise, x = trained.denoiser(diffusion, label), noise().to(trained.device)
+        if sampler.name == "ddim":
+            x0 = samplers.ddim(denoise, diffusion, x, noise, sampler.eta, on_step=on_step)
+        else:
+            x0 = samplers.ancestral(denoise, diffusion, x, noise, variance, on_step=on_step)
+        drawn.append(to_uint8(x0.cpu()))
+    return torch.cat(drawn)
+
+
+def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
+    """Frechet distance of drawn images to the whole reference split.
+
+    Images are drawn in shards, written to the scratch folder as they come; a shard that is there is
+    not drawn again.
+    """
+    channels, size, _ = trained.shape
+    features = extractor(settings.features, channels, size)
+    if settings.images <= features.dimension:
+        raise Refused(
+            f"measure.frechet.images={settings.images} is too few for {features.dimension} "
+            f"features: at least {features.dimension + 1} are needed"
+        )
+    reference = images_of(trained, settings.reference, work.housekeeping)
+    K = build.sampling_schedule(trained.config.diffusion, settings.sampler).K
+    shards, done, total = [], 0, settings.images * K
+    for first in range(0, settings.images, SHARD):
+        which = range(first, min(first + SHARD, settings.images))
+        path = work.scratch / f"{first:08d}-{which.stop:08d}.npy"
+        if not path.exists():
+            steps_done = iter(range(K * len(which)))
+            batches = -(-len(which) // work.housekeeping.eval_batch)
+
+            def on_step() -> None:
+                work.done(done + (next(steps_done) + 1) * len(which) // batches, total)
+
+            drawn = draw_images(
+                trained, which, settings.sampler, settings.variance, settings.seed, work, on_step
+            )
+            work.scratch.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            with open(temporary, "wb") as file:
+                np.save(file, drawn.numpy())
+            os.replace(temporary, path)
+        shards.append(np.load(path))
+        done += len(which) * K
+    drawn = torch.from_numpy(np.concatenate(shards))
+    mean, covariance = distances.moments(features(drawn))
+    distance = distances.frechet(
+        mean, covariance, *distances.reference_moments(reference, features, work.cache)
+    )
+    return Result(
+        {
+            "frechet": distance,
+            "metric": f"FD ({features.name})",
+            "images": settings.images,
+            "reference": f"{reference.name}, {len(reference)} images",
+            "steps": K,
+        },
+        {"samples": drawn[:SHOWN].numpy()},
+    )

@@ -1,0 +1,97 @@
+"""The Frechet distance between two sets of features, and its cached reference half.
+
+Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+Equilibrium", section 4: with Inception features the distance is FID. It takes each set for a
+Gaussian, so that only means and covariances enter.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from core.data.images import Images
+from core.errors import Refused
+from core.metrics.features import Extractor
+
+
+def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians in d dimensions, never negative.
+
+    |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), in squared feature units
+    (Dowson & Landau 1982). The means are [d], the covariances symmetric [d, d] without negative
+    eigenvalues; singular ones are fine.
+    """
+    # cov_a cov_b has the eigenvalues of the symmetric root_a cov_b root_a, which a symmetric solver
+    # finds without the complex parts and instabilities of a general matrix square root. Rounding
+    # can make eigenvalues that are zero slightly negative.
+    values, vectors = np.linalg.eigh(np.asarray(cov_a, np.float64))
+    root_a = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    product = root_a @ np.asarray(cov_b, np.float64) @ root_a
+    eigenvalues = np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)
+    difference = np.asarray(mean_a, np.float64) - mean_b
+    spread = np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(eigenvalues).sum()
+    return max(0.0, float(difference @ difference + spread))
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [d] and covariance [d, d] (divisor n - 1) in float64 of features [n, d].
+
+    Raises Refused when n <= d: the covariance is then singular and the distance misleading.
+    """
+    n, d = features.shape
+    if n <= d:
+        raise Refused(f"{n} images are too few for {d} features: at least {d + 1} are needed")
+    features = np.asarray(features, np.float64)
+    mean = features.mean(axis=0)
+    centred = features - mean
+    return mean, centred.T @ centred / (n - 1)
+
+
+def frechet_from_features(a: np.ndarray, b: np.ndarray) -> float:
+    """`frechet` between the moments of two sets of features, [n, d] and [m, d]."""
+    return frechet(*moments(a), *moments(b))
+
+
+def reference_moments(
+    images: Images, extractor: Extractor, cache: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`moments` of the features of all `images`, computed once and kept in the folder `cache`.
+
+    The file is named after what determines its content, the extractor's weights and the data, so
+    that it never is out of date. Processes that ask at once wait for the first of them; a damaged
+    file is computed anew. Without a cache folder everything is computed.
+    """
+    if cache is None:
+        return moments(extractor(images.pixels))
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"moments-{extractor.name}-{extractor.digest}-{images.digest()}.npz"
+    with FileLock(f"{path}.lock"):
+        kept = _read(path, extractor.dimension)
+        if kept is None:
+            kept = moments(extractor(images.pixels))
+            _write(path, *kept)
+    return kept
+
+
+def _read(path: Path, dimension: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The moments in the file, or None if it is missing or not whole (zip members have CRCs)."""
+    try:
+        with np.load(path) as arrays:
+            mean, covariance = arrays["mean"], arrays["covariance"]
+    except Exception:  # NumPy and zipfile raise nearly anything for a damaged file
+        return None
+    is_whole = mean.shape == (dimension,) and covariance.shape == (dimension, dimension)
+    return (mean, covariance) if is_whole else None
+
+
+def _write(path: Path, mean: np.ndarray, covariance: np.ndarray) -> None:
+    """Write the file under another name first, so that at its own it is whole or not there."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, mean=mean, covariance=covariance)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

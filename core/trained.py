@@ -1,0 +1,61 @@
+"""A network ready to be measured: the weights of one snapshot, raw or averaged."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from core import build, checkpoint
+from core.config import Housekeeping, TrainConfig, from_dict
+from core.diffusion.process import Diffusion
+from core.diffusion.samplers import Denoise
+from core.errors import Refused
+from core.training import SNAPSHOT, snapshot_step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`model` is in eval mode on `device`; `shape` is (C, H, W) of its images."""
+
+    config: TrainConfig
+    model: nn.Module
+    device: torch.device
+    shape: tuple[int, int, int]
+    classes: int
+
+    def denoiser(self, diffusion: Diffusion, label: Tensor | None) -> Denoise:
+        """(x_t, t) -> Prediction; label [N] is used by class-conditional networks only."""
+        label = label.to(self.device) if self.config.unet.class_conditional else None
+        return build.denoiser(self.model, diffusion, self.config.precision, label)
+
+
+def snapshot_path(folder: Path, at: float, steps: int) -> Path | None:
+    """The snapshot at the fraction `at` of a training of `steps`, if it is on this disk."""
+    name = f"{SNAPSHOT}-{snapshot_step(at, steps):08d}."
+    found = checkpoint.paths(folder / "checkpoints", SNAPSHOT)
+    return next((path for path in found if path.name.startswith(name)), None)
+
+
+def load_trained(
+    folder: Path, config: TrainConfig, at: float, ema: int, housekeeping: Housekeeping
+) -> Trained:
+    """The snapshot at the fraction `at` of a run's training, with average number `ema` (-1: raw).
+
+    Refused when there is none, it is damaged, or the run keeps no such average.
+    """
+    path = snapshot_path(folder, at, config.optim.steps)
+    if path is None:
+        raise Refused(f"{folder} holds no snapshot at {at:g} of its training", code=1)
+    if ema >= len(config.optim.ema):
+        raise Refused(f"measure.ema={ema}, but the run keeps {len(config.optim.ema)} average(s)")
+    state = checkpoint.load(path)
+    if from_dict(TrainConfig, json.loads(state["config"])) != config:
+        raise Refused(f"{path} belongs to another configuration than its folder: delete it", code=1)
+    channels, size, classes = state["images"]
+    device = build.device(housekeeping)
+    model = build.network(config, channels, size, classes)
+    model.load_state_dict(state["model"] if ema < 0 else state["ema"][str(ema)])
+    model.to(device).eval().requires_grad_(False)
+    return Trained(config, model, device, (channels, size, size), classes)

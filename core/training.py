@@ -1,0 +1,110 @@
+"""A training from its first step, or its last checkpoint, to its end."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from core import checkpoint
+from core.config import Housekeeping, TrainConfig
+from core.data.images import Images
+from core.errors import Refused
+from core.trainer import Trainer
+
+RESUME, SNAPSHOT = "checkpoint", "snapshot"  # kinds of files among a run's checkpoints
+
+Progress = Callable[[int, int, str], None]  # done, total, a few words such as the loss
+
+
+class Interrupted(Exception):
+    """The work was asked to stop, and did so after saving what it had."""
+
+
+def snapshot_step(at: float, steps: int) -> int:
+    """The step that the fraction `at` of a training stands for, in 1..steps."""
+    return max(1, round(at * steps))
+
+
+def train(
+    config: TrainConfig,
+    images: Images,
+    folder: Path,
+    housekeeping: Housekeeping,
+    progress: Progress = lambda done, total, words: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Trains to config.optim.steps, continuing from the newest checkpoint in the folder.
+
+    Writes folder/log.jsonl (a line per log interval) and folder/checkpoints/: one or two to resume
+    from, and a snapshot for measuring at each of housekeeping.snapshots and at the end. A resumed
+    run is the uninterrupted one bit for bit. `stop` is asked after each step; when it says so a
+    checkpoint is written and Interrupted raised. A loss or weight that is not finite is Refused, and
+    the last checkpoint kept.
+    """
+    trainer = Trainer(config, images, housekeeping)
+    steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"
+    kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
+    if state := checkpoint.newest(checkpoints, RESUME):
+        trainer.load_state_dict(state)
+    _cut_log(log, trainer.step)
+
+    def save() -> None:
+        if not trainer.finite():
+            raise Refused(
+                f"training diverged before step {trainer.step}: loss or weights are not finite; "
+                f"the last good checkpoint is kept in {checkpoints}; try a lower optim.lr",
+                code=1,
+                lasting=True,
+            )
+        checkpoint.save(checkpoints, RESUME, trainer.step, trainer.state_dict())
+        checkpoint.keep_newest(checkpoints, RESUME, 2)
+
+    saved, began, first = time.monotonic(), time.monotonic(), trainer.step
+    words = ""
+    while trainer.step < steps:
+        trainer.one_step()
+        step = trainer.step
+        if step % housekeeping.log_every == 0 or step == steps:
+            if not trainer.finite():
+                save()
+            line = trainer.log_line()
+            words = f"loss {line['loss']:.4f}"
+            seconds = (time.monotonic() - began) / (step - first)
+            _append(log, line | {"seconds_per_step": round(seconds, 5)})
+        progress(step, steps, words)
+        if step in kept_steps:
+            if not trainer.finite():
+                save()
+            checkpoint.save(checkpoints, SNAPSHOT, step, trainer.snapshot())
+        if step < steps and stop():
+            save()
+            raise Interrupted
+        if time.monotonic() - saved > housekeeping.checkpoint_seconds:
+            save()
+            saved = time.monotonic()
+    checkpoint.keep_newest(checkpoints, RESUME, 0)
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a training log; a last line cut short by a kill is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _append(path: Path, line: dict) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drops the lines written after the checkpoint that training continues from."""
+    kept = [line for line in read_log(path) if line["step"] <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(temporary, path)

@@ -1,0 +1,100 @@
+"""What people see while a grid runs: a line per worker and one for the whole, with an ETA.
+
+On a terminal the lines stay in place; elsewhere (a log file, CI) a line is printed when a run
+begins or ends a stage, and a summary now and then.
+"""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: 42 s, 3 min 20 s, 2 h 5 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+class Board:
+    """The display of one launch. `total` is its work, in any unit; `advance` is told what is done."""
+
+    EVERY = 30.0  # seconds between two summaries where there is no terminal
+
+    def __init__(self, title: str, workers: int, total: float):
+        self.total, self.done, self.began, self._printed = max(total, 1e-9), 0.0, None, 0.0
+        self.title = title
+        self.console = Console(stderr=True, highlight=False)
+        self.live = self.console.is_terminal
+        self._stages: dict[int, tuple[str, str]] = {}
+        if self.live:
+            self._bars = Progress(
+                TextColumn("{task.description}", table_column=None),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[words]}"),
+                console=self.console,
+                refresh_per_second=5,
+            )
+            self._lines = [
+                self._bars.add_task(f"worker {i + 1}", total=1, words="starting")
+                for i in range(workers)
+            ]
+            self._whole = self._bars.add_task(f"[bold]{title}", total=self.total, words="")
+
+    def __enter__(self) -> "Board":
+        if self.live:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.live:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False)
+
+    def worker(self, i: int, name: str, stage: str, done: int, total: int, words: str) -> None:
+        """What worker i does now."""
+        if self.live:
+            share = f"{stage} {100 * done / max(total, 1):.0f} %  {words}"
+            self._bars.update(
+                self._lines[i], description=name, total=total, completed=done, words=share
+            )
+        elif self._stages.get(i) != (name, stage):
+            self._stages[i] = name, stage
+            self.say(f"{name}: {stage}")
+
+    def idle(self, i: int) -> None:
+        """Worker i has nothing left to do."""
+        if self.live:
+            self._bars.update(self._lines[i], description="", completed=0, words="idle")
+
+    def progress(self, done: float) -> None:
+        """Work done so far in this launch."""
+        if self.began is None and done > 0:
+            self.began, self._first = time.monotonic(), done
+        self.done = done
+        text = f"{100 * done / self.total:.0f} %  {self.eta()}"
+        if self.live:
+            self._bars.update(self._whole, completed=done, words=text)
+        elif time.monotonic() - self._printed > self.EVERY:
+            self._printed = time.monotonic()
+            self.say(f"{self.title}: {text}")
+
+    def eta(self) -> str:
+        """Time left at the rate so far."""
+        if self.began is None or time.monotonic() - self.began < 3 or self.done <= self._first:
+            return "estimating the time left"
+        rate = (self.done - self._first) / (time.monotonic() - self.began)
+        return f"{duration((self.total - self.done) / rate)} left"
+
+
+def stdout_line(text: str = "") -> None:
+    """A line of the command's result, as opposed to its progress."""
+    print(text, flush=True, file=sys.stdout)

@@ -1,0 +1,158 @@
+"""What one job does: train a run if needed, then take each missing measurement."""
+
+import errno
+import io
+import os
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from core.build import device
+from core.config import Housekeeping, TrainConfig, metric_of, to_dict
+from core.data.sources import load
+from core.errors import Refused
+from core.measurements import Work, measure
+from core.trained import snapshot_path
+from core.training import Interrupted, train
+from experiments import provenance
+from experiments.grid import Asked
+from experiments.runs import Run, disk_full, write_bytes, write_json
+
+Report = Callable[[str, int, int, str], None]  # stage, done, total, words
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run and the measurements wanted of it; everything picklable, nothing alive."""
+
+    run: Run
+    config: TrainConfig
+    asked: tuple[Asked, ...]
+    housekeeping: Housekeeping
+    cache: Path
+
+    @property
+    def missing(self) -> list[Asked]:
+        return [a for a in self.asked if not self.run.has(a.id)]
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the weights that it takes are not on this disk."""
+        steps = self.config.optim.steps
+        if not self.run.trained:
+            return True
+        return any(snapshot_path(self.run.folder, a.settings.at, steps) is None for a in self.missing)
+
+
+def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = False) -> str:
+    """Does the task and returns "done"; "busy" when another process holds the run and not `wait`.
+
+    Raises Interrupted when stopped, with everything saved; otherwise what went wrong. A failure
+    that would come again is written to the run's error.txt.
+    """
+    run = task.run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.lock)
+    while True:
+        try:
+            lock.acquire(timeout=1 if wait else 0)
+            break
+        except Timeout:
+            if not wait:
+                return "busy"
+            if stop():
+                raise Interrupted from None
+            report("waiting for another process", 0, 1, "")
+    owner = run.folder / "owner.json"
+    try:
+        write_json(owner, {"host": socket.gethostname(), "pid": os.getpid()})
+        _work(task, report, stop)
+    except Interrupted:
+        raise
+    except Exception as error:
+        error = _full_disk(error, run.folder) or error
+        if not isinstance(error, Refused):
+            write_bytes(run.folder / "error.txt", traceback.format_exc().encode())
+        elif error.lasting:
+            write_bytes(run.folder / "error.txt", f"{error}\n".encode())
+        raise error
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+    return "done"
+
+
+def _full_disk(error: Exception, folder: Path) -> Refused | None:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return disk_full(folder) if full else None
+
+
+def _work(task: Task, report: Report, stop: Callable[[], bool]) -> None:
+    run, config = task.run, task.config
+    run.check_drift(config)
+    (run.folder / "error.txt").unlink(missing_ok=True)
+    write_json(run.folder / "config.json", to_dict(config))
+    if task.needs_training:
+        _train(task, report, stop)
+    for asked in task.missing:
+        _measure(task, asked, report, stop)
+
+
+def _train(task: Task, report: Report, stop: Callable[[], bool]) -> None:
+    run, config = task.run, task.config
+    (run.folder / "trained").unlink(missing_ok=True)
+    began = time.monotonic()
+    images = load(config.data.name, "train", task.housekeeping.data_path or None)
+    snapshots = {*task.housekeeping.snapshots, *(a.settings.at for a in task.asked)}
+    housekeeping = replace(task.housekeeping, snapshots=tuple(sorted(snapshots)))
+    report("train", 0, config.optim.steps, "")
+    train(
+        config,
+        images,
+        run.folder,
+        housekeeping,
+        progress=lambda done, total, words: report("train", done, total, words),
+        stop=stop,
+    )
+    record = _record(task, time.monotonic() - began)
+    write_json(run.folder / "provenance.json", record | {"images": images.digest()})
+    write_bytes(run.folder / "trained", b"")
+
+
+def _measure(task: Task, asked: Asked, report: Report, stop: Callable[[], bool]) -> None:
+    run, began = task.run, time.monotonic()
+    scratch = run.folder / "measurements" / f"{asked.id}.part"
+    work = Work(
+        task.housekeeping,
+        scratch,
+        task.cache,
+        progress=lambda done, total, words: report(asked.name, done, total, words),
+        stop=stop,
+    )
+    result = measure(run.folder, task.config, asked.settings, work)
+    if result.arrays:
+        content = io.BytesIO()
+        np.savez_compressed(content, **result.arrays)
+        write_bytes(run.arrays(asked.id), content.getvalue())
+    write_json(
+        run.folder / "measurements" / f"{asked.id}.json",
+        {
+            "metric": metric_of(asked.settings),
+            "config": to_dict(asked.settings),
+            "result": result.numbers,
+            "provenance": _record(task, time.monotonic() - began),
+        },
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _record(task: Task, seconds: float) -> dict:
+    return provenance.record(seconds, str(device(task.housekeeping)), torch.get_num_threads())

@@ -1,0 +1,226 @@
+"""Running a grid on this machine: a pool of worker processes, cores / threads at a time."""
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+import torch
+
+from core import build
+from core.config import Frechet, Likelihood, Measurement, TrainConfig
+from core.data.sources import load
+from core.diffusion.likelihood import STRATA
+from core.errors import Refused
+from experiments.board import Board
+from experiments.execute import Task
+from experiments.worker import main as worker_main
+
+NARROW = 64  # a network with fewer channels runs fastest on one core
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def cost(item: TrainConfig | Measurement, T: int) -> float:
+    """Work in units of one network evaluation on one image; backward counts as two."""
+    if isinstance(item, TrainConfig):
+        return 3.0 * item.optim.steps * item.optim.batch_size
+    if isinstance(item, Likelihood):
+        return float(item.images * STRATA[item.estimator](item.steps or T).evaluations)
+    assert isinstance(item, Frechet)
+    return float(item.images * (item.sampler.steps or T))
+
+
+def task_costs(task: Task) -> dict[str, float]:
+    """Cost of each stage that is still to be done."""
+    T = task.config.diffusion.T
+    costs = {"train": cost(task.config, T)} if task.needs_training else {}
+    for asked in task.missing:
+        costs[asked.name] = costs.get(asked.name, 0) + cost(asked.settings, T)
+    return costs
+
+
+def preflight(tasks: list[Task]) -> None:
+    """Refuses what cannot run before anything is started or written: data, sizes, device."""
+    checked = set()
+    for task in tasks:
+        config, housekeeping = task.config, task.housekeeping
+        key = (config.data, config.unet, config.optim.batch_size, config.objective.name)
+        if key in checked:
+            continue
+        checked.add(key)
+        build.device(housekeeping)
+        images = load(config.data.name, "train", housekeeping.data_path or None)
+        if len(images) < config.optim.batch_size:
+            raise Refused(
+                f"{images.name} has {len(images)} images, fewer than a batch of "
+                f"{config.optim.batch_size}: lower optim.batch_size or add images"
+            )
+        with torch.device("meta"):
+            build.network(config, images.channels, images.size, images.classes)
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.Process
+    pipe: Connection
+    task: Task | None = None
+    waiting: bool = False
+    stage_done: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What became of a launch."""
+
+    done: int
+    failed: dict[str, str]  # run's folder name -> one line
+    interrupted: bool
+
+
+def here(title: str, tasks: list[Task], on_done: Callable[[], None]) -> Outcome:
+    """Does all tasks with as many processes as the cores allow; survives the failure of one.
+
+    `on_done` is called in this process after each. Ctrl-C or SIGTERM: workers save and stop.
+    """
+    housekeeping = tasks[0].housekeeping
+    gpus = torch.cuda.device_count() if build.device(housekeeping).type == "cuda" else 0
+    wide = any(task.config.unet.channels >= NARROW for task in tasks)
+    threads = housekeeping.threads or (cores() if wide and not gpus else 1)
+    workers = min(gpus or max(1, cores() // threads), len(tasks))
+    if not housekeeping.threads and not gpus:
+        threads = max(1, cores() // workers)
+    return _Pool(title, tasks, on_done, workers, threads, gpus).run()
+
+
+class _Pool:
+    def __init__(self, title, tasks, on_done, workers: int, threads: int, gpus: int):
+        self.context = multiprocessing.get_context("spawn")
+        self.stopping = self.context.Event()
+        self.threads, self.gpus, self.on_done = threads, gpus, on_done
+        self.queue = deque((task, False) for task in tasks)
+        self.costs = {task.run.id: task_costs(task) for task in tasks}
+        total = sum(sum(costs.values()) for costs in self.costs.values())
+        self.board = Board(title, workers, total)
+        self.finished = 0.0
+        self.outcome = Outcome(0, {}, False)
+        self.workers = [self._start(i) for i in range(workers)]
+
+    def _start(self, i: int) -> _Worker:
+        ours, theirs = self.context.Pipe()
+        gpu = i if self.gpus else None
+        arguments = (theirs, self.stopping, self.threads, gpu)
+        process = self.context.Process(target=worker_main, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def run(self) -> Outcome:
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self.board:
+                for i in range(len(self.workers)):
+                    self._give(i)
+                while any(worker.task for worker in self.workers):
+                    self._listen()
+        finally:
+            for worker in self.workers:
+                self._dismiss(worker)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        self.outcome.interrupted |= self.stopping.is_set()
+        return self.outcome
+
+    def _on_signal(self, number, frame) -> None:
+        if self.stopping.is_set():
+            for worker in self.workers:
+                worker.process.kill()
+            raise KeyboardInterrupt
+        self.stopping.set()
+        self.board.say("stopping: each worker saves its run first (again to stop at once)")
+
+    def _give(self, i: int) -> None:
+        """The next task to worker i, if there is one."""
+        worker = self.workers[i]
+        worker.task, worker.stage_done = None, 0.0
+        if not self.queue or self.stopping.is_set():
+            self.board.idle(i)
+            return
+        task, waits = self.queue.popleft()
+        worker.task, worker.waiting = task, waits
+        worker.pipe.send((task, waits))
+
+    def _listen(self) -> None:
+        """Waits for the next answer of any worker, or its death."""
+        channels = {w.pipe: i for i, w in enumerate(self.workers) if w.task}
+        channels |= {w.process.sentinel: i for i, w in enumerate(self.workers) if w.task}
+        ready = wait(list(channels), timeout=1.0)
+        for i in {channels[channel] for channel in ready}:
+            worker = self.workers[i]
+            try:
+                if worker.pipe.poll():
+                    self._answer(i, worker.pipe.recv())
+                elif not worker.process.is_alive():
+                    self._died(i)
+            except (EOFError, ConnectionResetError):
+                self._died(i)
+        partly = sum(worker.stage_done for worker in self.workers)
+        self.board.progress(self.finished + partly)
+
+    def _answer(self, i: int, answer: tuple) -> None:
+        worker = self.workers[i]
+        name = worker.task.run.folder.name
+        if answer[0] == "report":
+            _, stage, done, total, words = answer
+            self.board.worker(i, name, stage, done, total, words)
+            stages = self.costs[worker.task.run.id]
+            names = list(stages)
+            if stage in stages:
+                before = sum(stages[n] for n in names[: names.index(stage)])
+                worker.stage_done = before + stages[stage] * done / max(total, 1)
+            return
+        if answer[0] == "busy":
+            self.queue.append((worker.task, True))
+        elif answer[0] == "interrupted":
+            self.outcome.interrupted = True
+        else:
+            self.finished += sum(self.costs[worker.task.run.id].values())
+            if answer[0] == "done":
+                self.outcome.done += 1
+                self.board.say(f"{name}: done")
+            else:
+                self._failed(name, answer[1])
+            self.on_done()
+        self._give(i)
+
+    def _failed(self, name: str, message: str) -> None:
+        self.outcome.failed[name] = message
+        self.board.say(f"{name}: FAILED: {message}")
+
+    def _died(self, i: int) -> None:
+        """A worker killed from outside, by the system for want of memory for instance."""
+        worker = self.workers[i]
+        worker.process.join()
+        code = worker.process.exitcode
+        how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
+        if not self.stopping.is_set():
+            name = worker.task.run.folder.name
+            self.finished += sum(self.costs[worker.task.run.id].values())
+            self._failed(name, f"its process died ({how}); the same command continues it")
+            self.workers[i] = self._start(i)
+        self._give(i)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        try:
+            worker.pipe.send(None)
+        except (OSError, ValueError):
+            pass
+        worker.process.join(timeout=10)
+        if worker.process.is_alive():
+            worker.process.kill()

@@ -1,0 +1,97 @@
+"""What a command line says: reserved words, housekeeping, and configuration fields."""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from core.config import Housekeeping
+from core.errors import Refused
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, sorted. `overrides` holds the configuration fields: dotted key -> value."""
+
+    grid: str = ""
+    scale: str = "laptop"
+    seeds: tuple[int, ...] | None = None
+    on: str = "here"
+    list: bool = False
+    retry: str = ""
+    results: Path = ROOT / "results"
+    housekeeping: Housekeeping = Housekeeping()
+    overrides: dict[str, Any] = field(default_factory=dict)
+    words: tuple[str, ...] = ()  # as typed
+
+
+RESERVED = ("grid", "scale", "seeds", "on", "list", "retry", "results")
+HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
+
+
+def parse(words: list[str], **defaults: Any) -> Request:
+    """Sorts `key=value` words. Refused: a word without "=", a repeated key, a value of a wrong type."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise Refused(f"'{word}' is not of the form key=value; --help shows the keys")
+        if key in values:
+            raise Refused(f"'{key}' is given twice")
+        try:
+            value = OmegaConf.from_dotlist([f"value={text}"])["value"]
+        except Exception as error:  # YAML's errors have no common ancestor
+            raise Refused(f"'{word}': the value cannot be read as YAML") from error
+        values[key] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    reserved = {key: values.pop(key) for key in RESERVED if key in values}
+    keeping = {key: values.pop(key) for key in HOUSEKEEPING if key in values}
+    request = Request(**defaults)
+    if "seeds" in reserved:
+        reserved["seeds"] = _seeds(reserved["seeds"])
+    if "results" in reserved:
+        reserved["results"] = Path(str(reserved["results"])).resolve()
+    if not isinstance(reserved.get("list", False), bool):
+        raise Refused("list= takes true or false")
+    if reserved.get("retry", "") not in ("", "failed"):
+        raise Refused("retry= takes one value: failed")
+    for key in ("grid", "scale", "on"):
+        if key in reserved:
+            reserved[key] = str(reserved[key])
+    housekeeping = typed(Housekeeping, [keeping], "") if keeping else Housekeeping()
+    return replace(
+        request, **reserved, housekeeping=housekeeping, overrides=values, words=tuple(words)
+    )
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    seeds = (value,) if isinstance(value, int) else value
+    right = isinstance(seeds, (list, tuple)) and seeds
+    if not right or not all(type(s) is int and s >= 0 for s in seeds):
+        raise Refused(f"seeds={value}: give one or several whole numbers, as in seeds=[0,1,2]")
+    if len(set(seeds)) < len(seeds):
+        raise Refused(f"seeds={value}: a seed is given twice")
+    return tuple(seeds)
+
+
+def typed(kind: type, layers: list[dict[str, Any]], prefix: str) -> Any:
+    """A configuration of type `kind` from layers of dotted fields, the last one winning.
+
+    Refused, in one line: an unknown field (with the nearest names), a wrong type, a wrong choice.
+    prefix: how the user's key begins, for the message.
+    """
+    config = OmegaConf.structured(kind)
+    for layer in layers:
+        for key, value in layer.items():
+            try:
+                nested: Any = value
+                for part in reversed(key.split(".")):
+                    nested = {part: nested}
+                config = OmegaConf.merge(config, nested)
+            except (OmegaConfBaseException, ValueError, TypeError) as error:
+                reason = str(error).splitlines()[0]
+                raise Refused(f"{prefix}{key}={value}: {reason}") from error
+    return OmegaConf.to_object(config)

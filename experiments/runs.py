@@ -1,0 +1,163 @@
+"""Run folders: identity, states and measurements, all read off files.
+
+A run is named by the digest of its complete training configuration, a measurement by the digest of
+its own. No database: mkdir and a lock file claim a run, and every write is atomic.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from core.config import TrainConfig, to_dict
+from core.errors import Refused
+
+State = Literal["new", "started", "running", "failed", "trained"]
+ID_LENGTH = 10
+
+
+def digest(config: Any, *words: str) -> str:
+    """First hex digits of SHA-256 over the canonical JSON of a complete configuration."""
+    content = [*words, to_dict(config)] if words else to_dict(config)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training's folder. It may not exist yet."""
+
+    id: str
+    folder: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held for as long as a process works on the run; freed by the system when it dies."""
+        return self.folder / ".lock"
+
+    @property
+    def error(self) -> str | None:
+        """The last failure, as text."""
+        path = self.folder / "error.txt"
+        return path.read_text() if path.exists() else None
+
+    @property
+    def trained(self) -> bool:
+        return (self.folder / "trained").exists()
+
+    @property
+    def state(self) -> State:
+        if not self.folder.exists():
+            return "new"
+        if self.owner_alive():
+            return "running"
+        if self.error is not None:
+            return "failed"
+        return "trained" if self.trained else "started"
+
+    def owner_alive(self) -> bool:
+        """Whether a process of this machine says that it works on the run, and lives."""
+        owner = read_json(self.folder / "owner.json")
+        if not owner or owner["host"] != socket.gethostname():
+            return False
+        try:
+            os.kill(owner["pid"], 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+    def measurement(self, id: str) -> dict | None:
+        """The stored measurement of that id: config, result, provenance; None when there is none."""
+        return read_json(self.folder / "measurements" / f"{id}.json")
+
+    def has(self, id: str) -> bool:
+        return (self.folder / "measurements" / f"{id}.json").exists()
+
+    def arrays(self, id: str) -> Path:
+        """Where a measurement's arrays are, when it has any."""
+        return self.folder / "measurements" / f"{id}.npz"
+
+    def check_drift(self, config: TrainConfig) -> None:
+        """Refused when the folder was made for another configuration, naming the field."""
+        stored = read_json(self.folder / "config.json")
+        if stored is None:
+            return
+        difference = _first_difference(stored, to_dict(config))
+        if difference:
+            raise Refused(f"{self.folder} was made with another {difference}: move it away", code=1)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs below one folder, found by the beginning of their names."""
+
+    root: Path
+
+    @cached_property
+    def _index(self) -> dict[str, Path]:
+        if not self.root.is_dir():
+            return {}
+        return {entry.name[:ID_LENGTH]: Path(entry) for entry in os.scandir(self.root)}
+
+    def find(self, id: str, config: TrainConfig) -> Run:
+        """The run of that id; where it has no folder yet, the one it would get."""
+        return Run(id, self._index.get(id) or self.root / f"{id}-{label(config)}")
+
+
+def label(config: TrainConfig) -> str:
+    """The part of a folder's name that is for people."""
+    diffusion, name = config.diffusion, config.objective.name
+    return f"{config.data.name}-T{diffusion.T}-{diffusion.schedule}-{name}-s{config.seed}"
+
+
+def read_json(path: Path) -> dict | None:
+    """The content of a JSON file, or None when it does not exist or is cut short."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Atomic: the file has its old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(path) from error
+        raise
+
+
+def write_json(path: Path, content: dict) -> None:
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def disk_full(path: Path) -> Refused:
+    return Refused(
+        f"the disk is full: could not write {path}; free some space and run the same command again",
+        code=1,
+    )
+
+
+def _first_difference(a: Any, b: Any, name: str = "") -> str | None:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(a.keys() | b.keys()):
+            found = _first_difference(a.get(key), b.get(key), f"{name}.{key}" if name else key)
+            if found:
+                return found
+        return None
+    return None if a == b else f"{name} ({a} instead of {b})"

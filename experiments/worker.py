@@ -1,0 +1,55 @@
+"""A worker process: takes tasks from a pipe, reports on it, and stops when told or orphaned."""
+
+import os
+import signal
+import time
+import traceback
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
+
+REPORT_EVERY = 0.2  # seconds; a step of a small network is shorter
+
+
+def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> None:
+    """Executes (task, wait) pairs until None comes. Answers with tuples that begin with a word.
+
+    ("report", stage, done, total, words) on the way; ("done" | "busy" | "interrupted",) or
+    ("failed", message, is_refused) at the end of each task.
+    """
+    # Ctrl-C reaches the whole process group; only the launcher acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    parent = os.getppid()
+
+    import torch  # late: the environment above must be set first
+
+    from core.errors import Refused
+    from core.training import Interrupted
+    from experiments.execute import execute
+
+    torch.set_num_threads(threads)
+    reported = 0.0
+
+    def stop() -> bool:
+        return stopping.is_set() or os.getppid() != parent
+
+    def report(stage: str, done: int, total: int, words: str) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > REPORT_EVERY or done in (0, total):
+            reported = time.monotonic()
+            pipe.send(("report", stage, done, total, words))
+
+    while (order := pipe.recv()) is not None:
+        task, wait = order
+        try:
+            answer = (execute(task, report, stop, wait),)
+        except Interrupted:
+            answer = ("interrupted",)
+        except Refused as error:
+            answer = ("failed", str(error), True)
+        except Exception as error:
+            traceback.print_exc()
+            answer = ("failed", f"{type(error).__name__}: {error}", False)
+        pipe.send(answer)
