@@ -1,0 +1,49 @@
+# `make` alone says what there is. Everything is installed into .venv, and only there.
+
+PYTHON ?= python3
+ARGS ?=
+
+STAMP := .venv/installed
+names = $(sort $(basename $(notdir $(wildcard experiments/$(1)/*.yaml))))
+
+# Every variable of the command line, apart from this file's own, is a word for run.py. They are
+# quoted one by one: a value may hold brackets, blanks or quotes, and a key may hold dots.
+OURS := PYTHON ARGS
+GIVEN = $(foreach V,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(V))),$(V)))
+WORDS = $(foreach V,$(filter-out $(OURS),$(GIVEN)),$(call quote,$(V)=$(value $(V))))
+quote = '$(subst ','\'',$(1))'
+
+.PHONY: help run test
+.SUFFIXES:
+
+help:
+	@echo 'make run grid=NAME [scale=NAME] [seeds=[0,1,2]] [list=true] [key=value ...]'
+	@echo '    Trains what is missing of a study, measures it and writes its table and figures.'
+	@echo '    grids:  $(call names,grids)'
+	@echo '    scales: $(call names,scales)'
+	@echo '    All keys: make run (with none)'
+	@echo 'make test [ARGS="-k schedule"]'
+	@echo '    Runs the tests; ARGS are for pytest.'
+	@echo 'Both first install the versions of requirements.lock into .venv, once.'
+	@echo 'PYTHON=python3.12 makes it with another Python, 3.11 or newer.'
+
+run: $(STAMP)
+	@exec .venv/bin/python experiments/run.py $(WORDS)
+
+test: $(STAMP)
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+# .venv/unfinished is there until everything is installed, and then becomes the stamp. An
+# environment that was left unfinished, or that is of an old Python, is made afresh.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is \
+	needed, and $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11 ..." % sys.version_info[:2])'
+	@echo 'Installing into .venv what requirements.lock lists: once, a few minutes ...'
+	@if [ -e .venv/unfinished ] || \
+	    ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then rm -rf .venv; fi
+	@mkdir -p .venv && rm -f $@ && touch .venv/unfinished
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mv .venv/unfinished $@

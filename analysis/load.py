@@ -1,0 +1,139 @@
+"""Grid and results folder -> a tidy frame: one line per (row, seed, measurement).
+
+The grid is expanded as the runner does it, and each cell is looked up by its id; nothing is
+searched for. Where the user has run nothing of the grid at this scale, the reference results that
+come with the code are read instead: never a mixture.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from experiments.grid import HERE as EXPERIMENTS
+from experiments.grid import Grid, expand
+from experiments.overrides import ROOT, Request
+from experiments.runs import Runs, read_json
+
+REFERENCE = ROOT / "results" / "reference"
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A grid's measurements as they are now.
+
+    frame: columns `row` (its number), the row's words, `seed`, `run`, `state`, `measurement`, the
+    measurement's axes, `metric`, `value` (NaN: missing), `standard_error` over images (NaN: not
+    known), `arrays` (path or None), `settings` and `result` (dicts), `commit`, `modified`.
+    source: the folder that was read; written: where tables and figures of it go.
+    """
+
+    grid: Grid
+    request: Request
+    frame: pd.DataFrame
+    source: Path
+    written: Path
+
+    @property
+    def is_reference(self) -> bool:
+        return self.source == REFERENCE
+
+    @property
+    def name(self) -> str:
+        """Of files: grid and scale, and what the command line changed."""
+        changed = [f"{key}={value}" for key, value in sorted(self.request.overrides.items())]
+        return ".".join([self.grid.name, self.grid.scale, *changed]).replace("/", "_")
+
+    def of(self, measurement: str) -> pd.DataFrame:
+        """The lines of one measurement."""
+        return self.frame[self.frame["measurement"] == measurement]
+
+    @property
+    def command(self) -> str:
+        """What would fill the holes."""
+        words = [f"grid={self.grid.name}"]
+        if self.grid.scale != "laptop":
+            words.append(f"scale={self.grid.scale}")
+        words.append(f"seeds=[{','.join(map(str, self.grid.seeds))}]")
+        words += [f"{key}={value}" for key, value in self.request.overrides.items()]
+        return "python experiments/run.py " + " ".join(words)
+
+
+def load(request: Request) -> Results:
+    """The results that a command line asks for: the user's own, or else the reference's.
+
+    Without seeds=, all seeds of the grid's file that have a run. Missing cells are in the frame,
+    with their state and without a value.
+    """
+    for source in (request.results, REFERENCE):
+        grid = _with_seeds(request, source)
+        if grid is not None:
+            break
+    else:
+        source, grid = request.results, expand(request)
+    return Results(grid, request, _frame(grid, Runs(source / "runs")), source, request.results)
+
+
+def _with_seeds(request: Request, source: Path) -> Grid | None:
+    """The grid with the seeds that have a run in this folder; None when there is no run."""
+    runs = Runs(source / "runs")
+    if request.seeds is None:
+        path = EXPERIMENTS / "grids" / f"{request.grid}.yaml"
+        content = yaml.safe_load(path.read_text()) if path.is_file() else {}
+        request = replace(request, seeds=tuple(content.get("seeds", [0])))
+    grid = expand(request)
+    there = {c.seed for c in grid.cells if runs.find(c.run_id, c.config).folder.exists()}
+    if not there:
+        return None
+    return expand(replace(request, seeds=tuple(s for s in grid.seeds if s in there)))
+
+
+def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
+    lines, per_seed = [], len(grid.cells) // len(grid.seeds)
+    for number, cell in enumerate(grid.cells):
+        run = runs.find(cell.run_id, cell.config)
+        for asked in cell.measurements:
+            stored = run.measurement(asked.id) or {}
+            result, provenance = stored.get("result", {}), stored.get("provenance", {})
+            metric = stored.get("metric", "")
+            arrays = run.arrays(asked.id)
+            lines.append(
+                {"row": number % per_seed}
+                | cell.row
+                | {"seed": cell.seed, "run": cell.run_id, "state": run.state}
+                | {"measurement": asked.name}
+                | asked.axes
+                | {
+                    "metric": metric,
+                    "value": result.get(metric, np.nan),
+                    "standard_error": result.get("standard_error", np.nan),
+                    "arrays": arrays if arrays.exists() else None,
+                    "settings": asked.settings,
+                    "result": result,
+                    "commit": provenance.get("commit"),
+                    "modified": bool(provenance.get("modified")),
+                    "config": cell.config,
+                    "folder": run.folder,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def published() -> pd.DataFrame:
+    """The paper's numbers in long form, `value` as printed: the suite's own copy."""
+    return pd.read_csv(PUBLISHED, dtype={"value": str})
+
+
+def hours(results: Results) -> float:
+    """Core-hours spent on trainings and measurements that are there."""
+    seconds = 0.0
+    for folder in results.frame["folder"].unique():
+        files = [folder / "provenance.json", *(folder / "measurements").glob("*.json")]
+        for path in files:
+            record = read_json(path) or {}
+            record = record.get("provenance", record)
+            seconds += record.get("seconds", 0.0) * record.get("threads", 1)
+    return seconds / 3600

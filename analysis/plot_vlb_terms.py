@@ -1,0 +1,114 @@
+"""Figure 2: the terms of the variational bound against t, for the trained rows.
+
+Left, as in the paper: each term L_t on a log scale. Right: what share of the bound the steps up to
+t carry. What to look for: the first few of thousands of steps hold most of the bound, which is why
+uniformly drawn t make L_vlb so noisy, and why likelihoods with few steps must keep them all.
+
+    python analysis/plot_vlb_terms.py [grid=NAME] [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.arguments import run
+from analysis.load import Results, load
+from analysis.plots import line, save, say_written, subplots
+from analysis.tables import notes
+from core.diffusion.likelihood import widening
+from experiments.overrides import parse
+
+GRID = "schedule_ablation"
+PARTS = 4  # bins per stratum of the estimator: enough draws in each for a smooth curve
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The bound of one row along t, mean over images and seeds, in bits/dim.
+
+    t: [B] centre of each bin (geometric);  last: [B] its last step;  term: [B] mean L_t in it;
+    share: [B] of the whole bound carried by the steps up to `last`.
+    """
+
+    T: int
+    t: np.ndarray
+    last: np.ndarray
+    term: np.ndarray
+    share: np.ndarray
+
+    def share_up_to(self, t: int) -> float:
+        """Share of the bound that the steps 1..t carry, interpolated within a bin."""
+        return float(np.interp(t, np.append(0, self.last), np.append(0, self.share)))
+
+
+def terms(lines: pd.DataFrame, T: int) -> Terms | None:
+    """Joins the stored sums per step of all seeds; None when nothing is stored."""
+    total, count = np.zeros(T + 1), np.zeros(T + 1)
+    for path in lines["arrays"].dropna():
+        with np.load(path) as arrays:
+            if len(arrays["t"]) == T + 1:
+                total += arrays["term_sum"]
+                count += arrays["term_count"]
+    if not count.any():
+        return None
+    first, last = _bins(T)
+    which = np.searchsorted(first, np.arange(1, T + 1), side="right") - 1
+    sums = np.bincount(which, total[1:], len(first))
+    counts = np.bincount(which, count[1:], len(first))
+    mean = sums / np.maximum(counts, 1)
+    carried = np.cumsum(mean * (last - first + 1))
+    return Terms(T, np.sqrt(first * last), last, mean, carried / carried[-1])
+
+
+def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last t of bins that subdivide the likelihood estimator's strata."""
+    edges = np.append(widening(T).first, T + 1)
+    fine = [
+        np.unique(np.rint(np.linspace(a, b, PARTS + 1)).astype(int))[:-1]
+        for a, b in zip(edges[:-1], edges[1:])
+    ]
+    first = np.concatenate(fine)
+    return first, np.append(first[1:] - 1, T)
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid=GRID))
+    figure, (left, right) = subplots(2.3, width=6.8, ncols=2)
+    caption = draw(results, left, right)
+    paths = save(figure, f"vlb_terms.{results.name}", results.written / "figures", caption)
+    print(caption)
+    say_written(paths)
+
+
+def draw(results: Results, left, right) -> str:
+    """Both panels; returns the caption."""
+    lines, shares = results.of("nll"), []
+    for row, words in enumerate(results.grid.rows):
+        mine = lines[lines["row"] == row]
+        found = terms(mine, mine["config"].iloc[0].diffusion.T)
+        label = " ".join(str(w) for w in words.values())
+        if found is None:
+            shares.append(f"{label}: missing")
+            continue
+        style = line(words["objective"], words["schedule"], words["T"])
+        style |= {"color": line(words["objective"])["color"], "marker": ""}
+        left.plot(found.t / found.T, found.term, **style, label=label)
+        right.plot(found.last / found.T, found.share, **style)
+        percent = 100 * found.share_up_to(max(1, found.T // 100))
+        shares.append(f"{label} {percent:.0f} %")
+    left.set(yscale="log", xlabel="diffusion step $t/T$", ylabel="term $L_t$ (bits/dim)")
+    right.set(xscale="log", ylim=(0, 1), xlabel="diffusion step $t/T$")
+    right.set(ylabel="share of the bound up to $t$")
+    left.legend(fontsize=6, loc="upper right")
+    return (
+        "Terms of the variational bound on test images, each row with its own variance. "
+        f"Share of the bound in the first 1 % of the steps: {', '.join(shares)}. "
+        + " ".join(note.replace("`", "") for note in notes(results))
+    )
+
+
+if __name__ == "__main__":
+    run(main)

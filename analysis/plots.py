@@ -1,0 +1,132 @@
+"""The look of the suite's pictures, and how they reach the disk.
+
+Pictures are made for one column of a two-column page, 3.4 inches, and are readable there. Each
+carries its caption, so that what it was made from (scale, seeds, n) travels with it.
+"""
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from core.errors import Refused
+
+matplotlib.use("Agg")  # no script here opens a window, and clusters have no display
+
+COLUMN = 3.4  # inches
+DPI = 200
+GREY = "#666666"
+CAPTION_SIZE = 6  # points
+
+plt.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+        "font.size": 8,
+        "axes.labelsize": 8,
+        "axes.titlesize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "axes.linewidth": 0.6,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "xtick.labelcolor": "black",
+        "ytick.labelcolor": "black",
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#e6e6e6",
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 3.5,
+        "figure.constrained_layout.use": True,
+        "svg.fonttype": "none",  # text stays text: it can be searched, and diffs stay small
+        "svg.hashsalt": "diffusion-ablations",  # ids in the SVG are random otherwise
+    }
+)
+
+# seaborn's "colorblind" palette. The words are those of experiments/terms.yaml. Schedule and T
+# decide on the line style, objectives on the colour and the marker, so that terms can be combined.
+LINES: dict[str, dict[str, Any]] = {
+    "linear": {"color": "#D55E00", "linestyle": "--"},
+    "cosine": {"color": "#0173B2", "linestyle": "-"},
+    "L_simple": {"color": "#DE8F05", "marker": "o"},
+    "L_hybrid": {"color": "#029E73", "marker": "s"},
+    "L_vlb": {"color": "#CC78BC", "marker": "^"},
+    "1K": {"linestyle": ":"},
+    "4K": {},
+}
+
+
+def line(*terms: str) -> dict[str, Any]:
+    """How to draw the line of these terms, as in line("linear", "L_hybrid"); the last one wins."""
+    return {key: value for term in terms for key, value in LINES[term].items()}
+
+
+def subplots(height: float, width: float = COLUMN, **kwargs: Any) -> tuple[Figure, Any]:
+    """plt.subplots by size in inches; keywords go to it."""
+    return plt.subplots(figsize=(width, height), **kwargs)
+
+
+def label(axes: Axes, x: float, y: float, text: str, color: Any, **kwargs: Any) -> None:
+    """A direct label beside a line, in its colour, legible where it crosses the grid."""
+    halo = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+    axes.text(x, y, text, color=color, bbox=halo, **kwargs)
+
+
+def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
+    """Writes NAME.png and NAME.svg with the caption below the figure; returns their paths.
+
+    The same figure gives the same bytes. Each file appears whole or not at all. Closes the figure.
+    Raises Refused when the folder cannot be written.
+    """
+    width, height = figure.get_size_inches()
+    # textwrap counts characters: DejaVu Sans's are 0.52 em wide on average.
+    lines = textwrap.wrap(caption, int((width - 0.1) * 72 / (0.52 * CAPTION_SIZE)))
+    below = 0.04 + len(lines) * 0.1 + 0.04
+    figure.text(
+        0.05 / width,
+        -0.04 / height,
+        "\n".join(lines),
+        size=CAPTION_SIZE,
+        color=GREY,
+        va="top",
+        linespacing=1.2,
+    )
+    # The caption hangs below the figure, whose own layout stays as the script made it.
+    area = Bbox([[0, -below], [width, height]])
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, metadata in zip(paths, ({"Software": None}, {"Date": None, "Creator": None})):
+            part = folder / f".{path.name}.{os.getpid()}.part"
+            try:
+                figure.savefig(
+                    part, format=path.suffix[1:], dpi=DPI, bbox_inches=area, metadata=metadata
+                )
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(f"'{folder}' cannot be written: {error.strerror or error}", 1) from error
+    finally:
+        plt.close(figure)
+    return paths
+
+
+def say_written(paths: list[Path]) -> None:
+    """One line per file, relative to the current folder where it lies below."""
+    here = Path.cwd()
+    for path in map(Path.absolute, paths):
+        print("wrote", path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,142 @@
+"""Tables: mean and standard error over seeds, holes as holes; Markdown, CSV and LaTeX."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Results
+
+HOLE = "—"
+
+
+def summary(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean, standard error and number of seeds of `value` for each group; in order of appearance.
+
+    s.e. is NaN for fewer than two seeds; missing values do not count.
+    """
+    groups = lines.groupby(by, sort=False)["value"]
+    out = groups.agg(mean="mean", n="count", sd=lambda x: x.std(ddof=1))
+    out["se"] = out["sd"] / np.sqrt(out["n"])
+    return out.drop(columns="sd").reset_index()
+
+
+def number(mean: float, se: float, digits: int) -> str:
+    """"3.53 ± 0.01", "3.53" for a single seed, a dash for none."""
+    if np.isnan(mean):
+        return HOLE
+    text = f"{mean:.{digits}f}"
+    return text if np.isnan(se) else f"{text} ± {se:.{digits}f}"
+
+
+def paired(results: Results, measurement: str, row_a: int, row_b: int) -> dict | None:
+    """Difference row_b - row_a of a measurement that keeps its per-image values, in its unit.
+
+    Images, and the seeds of training and noise, are shared: the difference is taken image by image
+    and averaged over the seeds that both rows have. `se_images` is the standard error over images
+    of that average, `se_seeds` the one of the seeds' means (NaN for one seed). None without data.
+    """
+    lines = results.of(measurement)
+    per_seed = []
+    for seed in results.grid.seeds:
+        pair = []
+        for row in (row_a, row_b):
+            line = lines[(lines["row"] == row) & (lines["seed"] == seed)]
+            path = line["arrays"].iloc[0] if len(line) else None
+            if path is not None:
+                with np.load(path) as arrays:
+                    pair.append(arrays["per_image"].astype(np.float64))
+        if len(pair) == 2:
+            per_seed.append(pair[1] - pair[0])
+    if not per_seed:
+        return None
+    each = np.stack(per_seed)
+    means, over_images = each.mean(axis=1), each.mean(axis=0)
+    n = len(means)
+    return {
+        "difference": float(means.mean()),
+        "se_images": float(over_images.std(ddof=1) / len(over_images) ** 0.5),
+        "se_seeds": float(means.std(ddof=1) / n**0.5) if n > 1 else float("nan"),
+        "seeds": n,
+        "images": each.shape[1],
+    }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of strings as GitHub's Markdown, its columns padded."""
+    columns = [str(c) for c in table.columns]
+    cells = [columns, *[[str(x) for x in line] for line in table.itertuples(index=False)]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+
+    def row(line: list[str]) -> str:
+        return "| " + " | ".join(x.ljust(w) for x, w in zip(line, widths)) + " |"
+
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return "\n".join([row(cells[0]), rule, *map(row, cells[1:])])
+
+
+def latex(table: pd.DataFrame, caption: str) -> str:
+    """A table of strings as LaTeX (booktabs)."""
+    escapes = {"±": r"$\pm$", "—": "--", "β̃": r"$\tilde\beta$", "_": r"\_", "%": r"\%", "&": r"\&"}
+
+    def escape(text: object) -> str:
+        text = str(text)
+        for plain, command in escapes.items():
+            text = text.replace(plain, command)
+        return text
+
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(escape(c) for c in table.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(escape(x) for x in line) + r" \\" for line in table.itertuples(index=False)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def notes(results: Results) -> list[str]:
+    """What must stand under every table: source, scale, missing cells, mixed or modified code."""
+    frame, config = results.frame, results.frame["config"].iloc[0]
+    lines = []
+    if results.is_reference and results.written != results.source:
+        lines.append("Source: the reference results that come with the code (no runs of yours).")
+    optim, unet = config.optim, config.unet
+    lines.append(
+        f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = {unet.channels}, mult "
+        f"{','.join(map(str, unet.channel_mult))}, {optim.steps} steps of {optim.batch_size} images, "
+        f"lr {optim.lr:g}, EMA {optim.ema[0]:g}. Seeds: {', '.join(map(str, results.grid.seeds))}."
+    )
+    if results.request.overrides:
+        changed = ", ".join(f"{k}={v}" for k, v in results.request.overrides.items())
+        lines.append(f"Changed on the command line: {changed}.")
+    commits = {c[:10] for c in frame["commit"].dropna()}
+    if len(commits) > 1:
+        lines.append(f"Measured by several commits: {', '.join(sorted(commits))}.")
+    elif commits:
+        lines.append(f"Commit {commits.pop()}.")
+    if frame["modified"].any():
+        lines.append("Some numbers come from code that differed from its commit.")
+    missing = int(frame["value"].isna().sum())
+    if missing:
+        lines.append(f"{missing} of {len(frame)} measurements are missing; `{results.command}`")
+    return lines
+
+
+def write(folder: Path, name: str, contents: dict[str, str]) -> list[Path]:
+    """Writes folder/name.SUFFIX for each suffix, atomically; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, content in contents.items():
+        path = folder / f"{name}.{suffix}"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(content)
+        os.replace(temporary, path)
+        paths.append(path)
+    return paths
