@@ -21,7 +21,7 @@ help:
 	@echo '    Trains what is missing of a study, measures it and writes its table and figures.'
 	@echo '    grids:  $(call names,grids)'
 	@echo '    scales: $(call names,scales)'
-	@echo '    All keys: make run (with none)'
+	@echo '    All keys: make run (with none). In zsh, quote brackets: "seeds=[0,1,2]"'
 	@echo 'make test [ARGS="-k schedule"]'
 	@echo '    Runs the tests; ARGS are for pytest.'
 	@echo 'Both first install the versions of requirements.lock into .venv, once.'

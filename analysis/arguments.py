@@ -44,7 +44,7 @@ def _typed(word: str, text: str, default: Any) -> Any:
 
 
 def chain(T: int) -> int:
-    """T itself, refused where there is no linear schedule of T steps or the pictures are too narrow."""
+    """T itself, refused unless a linear schedule of T steps exists and pictures can show it."""
     if not 20 < T < 100_000:
         raise Refused(f"T={T}: give 20 < T < 100000; the linear schedule's last beta is 20/T")
     return T

@@ -56,7 +56,7 @@ def noised(images: Images, indices: list[int], T: int) -> dict[str, np.ndarray]:
 
 
 def montage(x: np.ndarray) -> np.ndarray:
-    """[rows, columns, H, W, C] as one picture [height, width, 3], white lines between the images."""
+    """[rows, columns, H, W, C] as one picture [height, width, 3] with white lines in between."""
     x = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
     rows, columns, height, width, channels = x.shape
     picture = x.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
@@ -70,7 +70,8 @@ def draw(latents: dict[str, np.ndarray], T: int):
     # A whole number of dots per pixel, so that all pixels are equally large, if they fit at all.
     zoom = WIDTH // wide or WIDTH / wide
     width, height = plots.COLUMN * plots.DPI, ABOVE + GAP + 2 * round(high * zoom)
-    figure = plt.figure(figsize=(plots.COLUMN, height / plots.DPI), layout="none")
+    figure = plt.figure(figsize=(plots.COLUMN, height / plots.DPI))
+    figure.set_layout_engine("none")
     for row, (name, picture) in enumerate(pictures.items()):
         bottom = (1 - row) * (round(high * zoom) + GAP)
         axes = figure.add_axes(
@@ -95,10 +96,11 @@ def main(words: list[str]) -> None:
     asked = keys(words, T=4000, data_path=None, results=RESULTS)
     T = chain(asked["T"])
     images, indices = chosen(asked["data_path"])
+    name = images.name.replace("$", r"\$")  # a folder's name may hold what begins a formula
     caption = (
-        f"Paper's Figure 3. {images.name}, images {', '.join(map(str, indices))}; T = {T}; noise "
+        f"Paper's Figure 3. {name}, images {', '.join(map(str, indices))}; T = {T}; noise "
         f"of seed {SEED}, the same in every column and schedule. Exact: follows from the "
-        "schedule alone. Values beyond [-1, 1] are shown as black and white."
+        "schedule alone. Shown clipped to [-1, 1]."
     )
     folder = asked["results"] / "figures"
     figure = draw(noised(images, indices, T), T)

@@ -7,13 +7,13 @@ r"""Do the two fixed variances differ? beta_tilde_t / beta_t (the paper's Figure
 
 beta_t and beta_tilde_t are the upper and lower bounds on the variance of a reverse step. What to
 look for: they are almost equal, except in the first steps; the longer the process, the sooner the
-ratio is 1. Sample quality then cannot depend on which is taken, which is why the paper learns
-the variance for the sake of the likelihood. The inset stretches the first steps by a logarithmic
-axis. t = 1 is left out, as beta_tilde_1 = 0. Linear schedule.
+ratio is 1, so that samples of a long process hardly depend on which of the two is taken. The
+inset stretches the first steps by a logarithmic axis. t = 1 is left out, as beta_tilde_1 = 0.
+Linear schedule.
 """
 
 import numpy as np
-import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis import plots
@@ -33,7 +33,8 @@ def draw(lengths: list[int]):
     axes.grid(False)  # it would cross the tick labels of the inset
     inset = axes.inset_axes([0.34, 0.17, 0.64, 0.62])
     # Shades of the linear schedule's colour: T is a quantity and this schedule is the only one.
-    shades = sns.color_palette("blend:#461700,#E27A2B", len(lengths))
+    blend = LinearSegmentedColormap.from_list("shades", ["#461700", "#E27A2B"])
+    shades = blend(np.linspace(0, 1, len(lengths)))
     lowest = 1.0
     for T, shade in zip(sorted(lengths, reverse=True), shades):
         x, y = curves(T)
@@ -50,7 +51,8 @@ def draw(lengths: list[int]):
     inset.set(xscale="log", xlim=(1 / max(lengths), 1))
     inset.xaxis.set_minor_locator(NullLocator())
     # Short chains begin lowest and rightmost: this corner is free, whatever the lengths.
-    inset.legend(loc="lower left", labelcolor="linecolor", handlelength=1, borderpad=0)
+    look = {"labelcolor": "linecolor", "handlelength": 1, "borderpad": 0.2, "borderaxespad": 0.2}
+    inset.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none", **look)
     axes.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1])
     axes.set(xlabel="diffusion step $t/T$", ylabel=r"$\tilde\beta_t/\beta_t$")
     return figure

@@ -1,6 +1,6 @@
 """Figure 2: the terms of the variational bound against t, for the trained rows.
 
-Left, as in the paper: each term L_t on a log scale. Right: what share of the bound the steps up to
+Above, as in the paper: each term L_t on a log scale. Below: what share of the bound the steps up to
 t carry. What to look for: the first few of thousands of steps hold most of the bound, which is why
 uniformly drawn t make L_vlb so noisy, and why likelihoods with few steps must keep them all.
 
@@ -10,9 +10,11 @@ takes the same words as experiments/run.py.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis.arguments import run
 from analysis.load import Results, load
@@ -68,7 +70,7 @@ def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
     edges = np.append(widening(T).first, T + 1)
     fine = [
         np.unique(np.rint(np.linspace(a, b, PARTS + 1)).astype(int))[:-1]
-        for a, b in zip(edges[:-1], edges[1:])
+        for a, b in pairwise(edges)
     ]
     first = np.concatenate(fine)
     return first, np.append(first[1:] - 1, T)
@@ -76,14 +78,14 @@ def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
 
 def main(words: list[str]) -> None:
     results = load(parse(words, grid=GRID))
-    figure, (left, right) = subplots(2.3, width=6.8, ncols=2)
-    caption = draw(results, left, right)
+    figure, (above, below) = subplots(4.2, nrows=2)
+    caption = draw(results, above, below)
     paths = save(figure, f"vlb_terms.{results.name}", results.written / "figures", caption)
     print(caption)
     say_written(paths)
 
 
-def draw(results: Results, left, right) -> str:
+def draw(results: Results, above: Axes, below: Axes) -> str:
     """Both panels; returns the caption."""
     lines, shares = results.of("nll"), []
     for row, words in enumerate(results.grid.rows):
@@ -95,14 +97,14 @@ def draw(results: Results, left, right) -> str:
             continue
         style = line(words["objective"], words["schedule"], words["T"])
         style |= {"color": line(words["objective"])["color"], "marker": ""}
-        left.plot(found.t / found.T, found.term, **style, label=label)
-        right.plot(found.last / found.T, found.share, **style)
+        above.plot(found.t / found.T, found.term, **style, label=label)
+        below.plot(found.last / found.T, found.share, **style)
         percent = 100 * found.share_up_to(max(1, found.T // 100))
         shares.append(f"{label} {percent:.0f} %")
-    left.set(yscale="log", xlabel="diffusion step $t/T$", ylabel="term $L_t$ (bits/dim)")
-    right.set(xscale="log", ylim=(0, 1), xlabel="diffusion step $t/T$")
-    right.set(ylabel="share of the bound up to $t$")
-    left.legend(fontsize=6, loc="upper right")
+    above.set(yscale="log", xlabel="diffusion step $t/T$", ylabel="term $L_t$ (bits/dim)")
+    below.set(xscale="log", ylim=(0, 1), xlabel="diffusion step $t/T$")
+    below.set(ylabel="share of the bound up to $t$")
+    above.legend(fontsize=6, loc="upper right")
     return (
         "Terms of the variational bound on test images, each row with its own variance. "
         f"Share of the bound in the first 1 % of the steps: {', '.join(shares)}. "

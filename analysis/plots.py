@@ -70,8 +70,11 @@ LINES: dict[str, dict[str, Any]] = {
 
 
 def line(*terms: str) -> dict[str, Any]:
-    """How to draw the line of these terms, as in line("linear", "L_hybrid"); the last one wins."""
-    return {key: value for term in terms for key, value in LINES[term].items()}
+    """How to draw the line of these terms, as in line("linear", "L_hybrid"); the last one wins.
+
+    A term that has no look of its own changes nothing.
+    """
+    return {key: value for term in terms for key, value in LINES.get(term, {}).items()}
 
 
 def subplots(height: float, width: float = COLUMN, **kwargs: Any) -> tuple[Figure, Any]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from analysis.arguments import run
 from analysis.load import Results, load, published
-from analysis.tables import HOLE, latex, markdown, notes, number, paired, summary, write
 from analysis.plots import say_written
+from analysis.tables import HOLE, latex, markdown, notes, number, paired, summary, write
 from experiments.overrides import parse
 
 GRID = "schedule_ablation"
@@ -30,20 +30,29 @@ DIFFERENCES = [
 ]
 
 
-def table(results: Results) -> pd.DataFrame:
-    """One line per row of the paper's tables; every entry a string."""
-    nll, fd = results.of("nll"), results.of("fd")
+def numbers(results: Results) -> pd.DataFrame:
+    """One line per row of the paper's tables: mean, s.e. over seeds and n of both measurements."""
     lines = []
     for row, words in enumerate(results.grid.rows):
-        line, seeds = dict(words), 0
-        for title, frame, digits in (("NLL", nll, 3), ("FD", fd, 2)):
-            mine = summary(frame[frame["row"] == row], ["row"])
-            mean, se, n = (mine[c].iloc[0] for c in ("mean", "se", "n"))
-            line[title] = number(mean, se, digits)
-            seeds = max(seeds, int(n))
-        line |= {"seeds": seeds} | paper_numbers(words)
-        lines.append(line)
+        line = dict(words)
+        for name in ("nll", "fd"):
+            frame = results.of(name)
+            mine = summary(frame[frame["row"] == row], ["row"]).iloc[0]
+            line |= {f"{name}_{c}": mine[c] for c in ("mean", "se", "n")}
+        lines.append(line | paper_numbers(words))
     return pd.DataFrame(lines)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """The same for reading: "mean ± s.e.", every entry a string."""
+    frame = numbers(results)
+    out = frame[list(results.grid.rows[0])].copy()
+    for name, title, digits in (("nll", "NLL", 3), ("fd", "FD", 2)):
+        pairs = zip(frame[f"{name}_mean"], frame[f"{name}_se"])
+        out[title] = [number(mean, se, digits) for mean, se in pairs]
+    counts = zip(frame["nll_n"].astype(int), frame["fd_n"].astype(int))
+    out["n"] = [f"{a}" if a == b else f"{a}/{b}" for a, b in counts]
+    return out.join(frame[list(paper_numbers(results.grid.rows[0]))])
 
 
 def paper_numbers(words: dict) -> dict[str, str]:
@@ -92,7 +101,9 @@ def caption(results: Results) -> str:
         if name == "nll":
             text += f" of the {settings.split} split"
             if done:
-                text += f", {settings.estimator} estimator with {done[0]['evaluations']} evaluations"
+                text += (
+                    f", {settings.estimator} estimator with {done[0]['evaluations']} evaluations"
+                )
         else:
             steps = settings.sampler.steps
             text += f" drawn in {steps or 'all'} steps, against the {settings.reference} split"
@@ -105,9 +116,9 @@ def main(words: list[str]) -> None:
     ours, pairs = table(results), differences(results)
     title = f"{results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"
     legend = (
-        f"Ours: mean ± standard error over seeds. {caption(results)} The paper's columns: "
-        "ImageNet 64 after 200K iterations (FID of 10K samples), CIFAR-10 after 500K (50K samples); "
-        "single runs. FD (fashion_cnn) is not FID."
+        f"Ours: mean ± standard error over n seeds. {caption(results)} The paper's columns: "
+        "ImageNet 64 after 200K iterations (FID of 10K samples), CIFAR-10 after 500K (50K "
+        "samples); single runs. FD (fashion_cnn) is not FID."
     )
     pair_legend = (
         "Differences image by image, ± standard error over images; z is their ratio; "
@@ -119,7 +130,7 @@ def main(words: list[str]) -> None:
     )
     contents = {
         "md": text + "\n",
-        "csv": ours.to_csv(index=False),
+        "csv": numbers(results).to_csv(index=False),
         "tex": latex(ours, f"{title}. {legend}"),
     }
     print(text)

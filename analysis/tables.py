@@ -23,7 +23,7 @@ def summary(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def number(mean: float, se: float, digits: int) -> str:
-    """"3.53 ± 0.01", "3.53" for a single seed, a dash for none."""
+    """ "3.53 ± 0.01", "3.53" for a single seed, a dash for none."""
     if np.isnan(mean):
         return HOLE
     text = f"{mean:.{digits}f}"
@@ -108,10 +108,11 @@ def notes(results: Results) -> list[str]:
     if results.is_reference and results.written != results.source:
         lines.append("Source: the reference results that come with the code (no runs of yours).")
     optim, unet = config.optim, config.unet
+    mult, seeds = ",".join(map(str, unet.channel_mult)), ", ".join(map(str, results.grid.seeds))
     lines.append(
         f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = {unet.channels}, mult "
-        f"{','.join(map(str, unet.channel_mult))}, {optim.steps} steps of {optim.batch_size} images, "
-        f"lr {optim.lr:g}, EMA {optim.ema[0]:g}. Seeds: {', '.join(map(str, results.grid.seeds))}."
+        f"{mult}, {optim.steps} steps of {optim.batch_size} images, lr {optim.lr:g}, "
+        f"EMA {optim.ema[0]:g}. Seeds: {seeds}."
     )
     if results.request.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in results.request.overrides.items())

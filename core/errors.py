@@ -6,8 +6,9 @@ class Refused(Exception):
 
     Raised for anything that a user can mend: a wrong key, missing data, a damaged file. The command
     line prints the message alone, without a traceback, and exits with `code`: 2 for a request that
-    cannot be carried out as written, 1 for a request that failed on the way. `lasting`: the same command would
-    fail again, as after a training that diverged; otherwise mending the cause is enough.
+    cannot be carried out as written, 1 for a request that failed on the way. `lasting`: the same
+    command would fail again, as after a training that diverged; otherwise mending the cause is
+    enough.
     """
 
     def __init__(self, message: str, code: int = 2, lasting: bool = False):

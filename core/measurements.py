@@ -4,6 +4,7 @@ The settings are in core/config.py; here is one function for each. What a measur
 on (its seed, image) alone, not on batches or interruptions.
 """
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from core.data.images import Images, to_uint8
 from core.data.sources import load
 from core.diffusion import likelihood, samplers
 from core.diffusion.process import Diffusion
+from core.diffusion.variances import ReverseVariance
 from core.errors import Refused
 from core.metrics import distances
 from core.metrics.features import extractor
@@ -66,9 +68,7 @@ class Work:
             raise Interrupted
 
 
-def measure(
-    folder: Path, config: TrainConfig, measurement: Measurement, work: Work
-) -> Result:
+def measure(folder: Path, config: TrainConfig, measurement: Measurement, work: Work) -> Result:
     """Loads the snapshot that the measurement asks for and takes it."""
     at, ema = measurement.at, measurement.ema
     trained = load_trained(folder, config, at, ema, work.housekeeping)
@@ -132,15 +132,20 @@ def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Re
 
 
 def draw_images(
-    trained: Trained, which: range, sampler: SamplerConfig, variance: str, seed: int, work: Work,
+    trained: Trained,
+    which: range,
+    sampler: SamplerConfig,
+    variance: ReverseVariance,
+    seed: int,
+    batch: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Drawn images number `which`: uint8 [n, C, H, W]. Image i depends on (seed, i) alone.
 
     Class-conditional networks draw class i mod the number of classes for image i.
     """
-    diffusion = Diffusion(build.sampling_schedule(trained.config.diffusion, sampler), trained.device)
-    batch, drawn = work.housekeeping.eval_batch, []
+    schedule = build.sampling_schedule(trained.config.diffusion, sampler)
+    diffusion, drawn = Diffusion(schedule, trained.device), []
     for first in range(which.start, which.stop, batch):
         chosen = range(first, min(first + batch, which.stop))
         noise = ImageNoise(chosen, trained.shape, seed, "sample")
@@ -155,41 +160,19 @@ def draw_images(
 
 
 def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
-    """Frechet distance of drawn images to the whole reference split.
-
-    Images are drawn in shards, written to the scratch folder as they come; a shard that is there is
-    not drawn again.
-    """
+    """Frechet distance of drawn images to the whole reference split."""
     channels, size, _ = trained.shape
     features = extractor(settings.features, channels, size)
     if settings.images <= features.dimension:
         raise Refused(
-            f"measure.frechet.images={settings.images} is too few for {features.dimension} "
-            f"features: at least {features.dimension + 1} are needed"
+            f"measure.fd.images={settings.images} is too few for {features.dimension} features: "
+            f"at least {features.dimension + 1} are needed"
         )
     reference = images_of(trained, settings.reference, work.housekeeping)
-    K = build.sampling_schedule(trained.config.diffusion, settings.sampler).K
-    shards, done, total = [], 0, settings.images * K
-    for first in range(0, settings.images, SHARD):
-        which = range(first, min(first + SHARD, settings.images))
-        path = work.scratch / f"{first:08d}-{which.stop:08d}.npy"
-        if not path.exists():
-            steps_done = iter(range(K * len(which)))
-            batches = -(-len(which) // work.housekeeping.eval_batch)
-
-            def on_step() -> None:
-                work.done(done + (next(steps_done) + 1) * len(which) // batches, total)
-
-            drawn = draw_images(
-                trained, which, settings.sampler, settings.variance, settings.seed, work, on_step
-            )
-            work.scratch.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            with open(temporary, "wb") as file:
-                np.save(file, drawn.numpy())
-            os.replace(temporary, path)
-        shards.append(np.load(path))
-        done += len(which) * K
+    shards = [
+        _shard(trained, settings, range(first, min(first + SHARD, settings.images)), work)
+        for first in range(0, settings.images, SHARD)
+    ]
     drawn = torch.from_numpy(np.concatenate(shards))
     mean, covariance = distances.moments(features(drawn))
     distance = distances.frechet(
@@ -201,7 +184,30 @@ def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
             "metric": f"FD ({features.name})",
             "images": settings.images,
             "reference": f"{reference.name}, {len(reference)} images",
-            "steps": K,
+            "steps": build.sampling_schedule(trained.config.diffusion, settings.sampler).K,
         },
         {"samples": drawn[:SHOWN].numpy()},
     )
+
+
+def _shard(trained: Trained, settings: Frechet, which: range, work: Work) -> np.ndarray:
+    """Images number `which`, from the scratch folder if an earlier attempt left them there."""
+    path = work.scratch / f"{which.start:08d}-{which.stop:08d}.npy"
+    if path.exists():
+        return np.load(path)
+    K = build.sampling_schedule(trained.config.diffusion, settings.sampler).K
+    batch, taken = work.housekeeping.eval_batch, itertools.count(1)
+    batches = -(-len(which) // batch)
+
+    def on_step() -> None:
+        evaluations = next(taken) * len(which) // batches
+        work.done(which.start * K + evaluations, settings.images * K)
+
+    how = settings.sampler, settings.variance, settings.seed, batch
+    drawn = draw_images(trained, which, *how, on_step).numpy()
+    work.scratch.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.save(file, drawn)
+    os.replace(temporary, path)
+    return drawn

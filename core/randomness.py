@@ -13,7 +13,9 @@ import torch
 
 
 def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
-    return np.random.SeedSequence([zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key])
+    return np.random.SeedSequence(
+        [zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key]
+    )
 
 
 def numpy_generator(*key: int | str) -> np.random.Generator:

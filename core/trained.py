@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import build, checkpoint
 from core.config import Housekeeping, TrainConfig, from_dict
-from core.diffusion.process import Diffusion
+from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
 from core.errors import Refused
 from core.training import SNAPSHOT, snapshot_step
+
+FEWEST = 16  # images per network evaluation
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,26 @@ class Trained:
     classes: int
 
     def denoiser(self, diffusion: Diffusion, label: Tensor | None) -> Denoise:
-        """(x_t, t) -> Prediction; label [N] is used by class-conditional networks only."""
-        label = label.to(self.device) if self.config.unet.class_conditional else None
-        return build.denoiser(self.model, diffusion, self.config.precision, label)
+        """(x_t, t) -> Prediction; label [N] is used by class-conditional networks only.
+
+        Batches of fewer than FEWEST images are filled up: matrix products with very few rows take
+        another path, whose rounding differs, and an image must not depend on its batch.
+        """
+        conditional = self.config.unet.class_conditional
+
+        def denoise(x: Tensor, t: Tensor) -> Prediction:
+            n, missing = len(x), max(0, FEWEST - len(x))
+            labels = label
+            if missing:
+                x = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+                t = torch.cat([t, t.new_ones(missing)])
+                labels = None if label is None else F.pad(label, (0, missing))
+            labels = labels.to(self.device) if conditional else None
+            run = build.denoiser(self.model, diffusion, self.config.precision, labels)
+            eps, v = run(x, t)
+            return Prediction(eps[:n], None if v is None else v[:n])
+
+        return denoise
 
 
 def snapshot_path(folder: Path, at: float, steps: int) -> Path | None:

@@ -39,8 +39,8 @@ def train(
     Writes folder/log.jsonl (a line per log interval) and folder/checkpoints/: one or two to resume
     from, and a snapshot for measuring at each of housekeeping.snapshots and at the end. A resumed
     run is the uninterrupted one bit for bit. `stop` is asked after each step; when it says so a
-    checkpoint is written and Interrupted raised. A loss or weight that is not finite is Refused, and
-    the last checkpoint kept.
+    checkpoint is written and Interrupted raised. A loss or weight that is not finite is Refused,
+    and the last checkpoint kept.
     """
     trainer = Trainer(config, images, housekeeping)
     steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"

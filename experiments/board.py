@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
 
 
 class Board:
-    """The display of one launch. `total` is its work, in any unit; `advance` is told what is done."""
+    """The display of one launch. `total` is its work, in the unit that `progress` is told."""
 
     EVERY = 30.0  # seconds between two summaries where there is no terminal
 

@@ -33,6 +33,7 @@ Report = Callable[[str, int, int, str], None]  # stage, done, total, words
 class Task:
     """A run and the measurements wanted of it; everything picklable, nothing alive."""
 
+    words: str  # of its row, for people
     run: Run
     config: TrainConfig
     asked: tuple[Asked, ...]
@@ -49,7 +50,9 @@ class Task:
         steps = self.config.optim.steps
         if not self.run.trained:
             return True
-        return any(snapshot_path(self.run.folder, a.settings.at, steps) is None for a in self.missing)
+        return any(
+            snapshot_path(self.run.folder, a.settings.at, steps) is None for a in self.missing
+        )
 
 
 def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = False) -> str:

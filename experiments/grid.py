@@ -164,7 +164,9 @@ def _refuse_unknown(typed_in: dict[str, Any], grid: dict) -> None:
     for key in typed_in:
         first = key.split(".")[0]
         if first not in known:
-            raise Refused(f"unknown key '{key}'{_did_you_mean(first, known)}; --help shows the keys")
+            raise Refused(
+                f"unknown key '{key}'{_did_you_mean(first, known)}; --help shows the keys"
+            )
         if first in names and "." in key:
             continue
         if first == "seed":
@@ -205,15 +207,17 @@ def _measurements(
 ) -> tuple[Asked, ...]:
     """Every measurement of a cell: scale's settings < the grid's < layers < its own axes.
 
-    Those that have no meaning for the training are left out. In a layer `measure.FIELD` is for every measurement that has the field, and `measure.NAME.FIELD`
-    for the one of that name.
+    Those that have no meaning for the training are left out. In a layer `measure.FIELD` is for
+    every measurement that has the field, and `measure.NAME.FIELD` for the one of that name.
     """
     asked = []
     for name, entry in (grid.get("measure") or {}).items():
         entry = dict(entry)
         metric, axes = entry.pop("metric", None), entry.pop("axes", {})
         if metric not in METRICS:
-            raise Refused(f"measure.{name}: unknown metric '{metric}'; there are: {', '.join(METRICS)}")
+            raise Refused(
+                f"measure.{name}: unknown metric '{metric}'; there are: {', '.join(METRICS)}"
+            )
         kind = METRICS[metric]
         mine = [(scale.get("measure") or {}).get(metric, {}), entry]
         for layer in layers:

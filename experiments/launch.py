@@ -1,5 +1,6 @@
 """Running a grid on this machine: a pool of worker processes, cores / threads at a time."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -80,7 +81,7 @@ class Outcome:
     """What became of a launch."""
 
     done: int
-    failed: dict[str, str]  # run's folder name -> one line
+    failed: dict[str, str]  # run, in words -> one line
     interrupted: bool
 
 
@@ -175,7 +176,7 @@ class _Pool:
 
     def _answer(self, i: int, answer: tuple) -> None:
         worker = self.workers[i]
-        name = worker.task.run.folder.name
+        name = worker.task.words
         if answer[0] == "report":
             _, stage, done, total, words = answer
             self.board.worker(i, name, stage, done, total, words)
@@ -210,17 +211,15 @@ class _Pool:
         code = worker.process.exitcode
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         if not self.stopping.is_set():
-            name = worker.task.run.folder.name
+            name = worker.task.words
             self.finished += sum(self.costs[worker.task.run.id].values())
             self._failed(name, f"its process died ({how}); the same command continues it")
             self.workers[i] = self._start(i)
         self._give(i)
 
     def _dismiss(self, worker: _Worker) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):
             worker.pipe.send(None)
-        except (OSError, ValueError):
-            pass
         worker.process.join(timeout=10)
         if worker.process.is_alive():
             worker.process.kill()

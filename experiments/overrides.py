@@ -24,7 +24,7 @@ class Request:
     list: bool = False
     retry: str = ""
     results: Path = ROOT / "results"
-    housekeeping: Housekeeping = Housekeeping()
+    housekeeping: Housekeeping = field(default_factory=Housekeeping)
     overrides: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()  # as typed
 
@@ -34,7 +34,7 @@ HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
 
 
 def parse(words: list[str], **defaults: Any) -> Request:
-    """Sorts `key=value` words. Refused: a word without "=", a repeated key, a value of a wrong type."""
+    """Sorts `key=value` words; Refused: no "=", a repeated key, a value of a wrong type."""
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")

@@ -72,7 +72,9 @@ def listing(grid: Grid, runs: Runs) -> str:
         for state in ("trained", "running", "started", "failed", "new")
         if state in states.values()
     ]
-    lines.append(f"{len(states)} runs: {', '.join(counts)}; {missing} of {asked} measurements missing")
+    lines.append(
+        f"{len(states)} runs: {', '.join(counts)}; {missing} of {asked} measurements missing"
+    )
     return "\n".join(lines)
 
 
@@ -80,9 +82,12 @@ class Analysis:
     """The grid's scripts, run as programs of their own: nothing here imports analysis/."""
 
     def __init__(self, grid: Grid, request: Request):
-        words = [word for word in request.words if word.split("=")[0] not in ("on", "list", "retry")]
+        words = [
+            word for word in request.words if word.split("=")[0] not in ("on", "list", "retry")
+        ]
         self.commands = [
-            [sys.executable, str(ROOT / "analysis" / f"{name}.py"), *words] for name in grid.analysis
+            [sys.executable, str(ROOT / "analysis" / f"{name}.py"), *words]
+            for name in grid.analysis
         ]
         self._refreshing: subprocess.Popen | None = None
 
@@ -131,11 +136,12 @@ def launch(grid: Grid, request: Request, runs: Runs) -> int:
         asked = {item.id: item for cell in cells for item in cell.measurements}
         cache = request.results / "cache"
         config = cells[0].config
-        tasks.append(Task(run, config, tuple(asked.values()), request.housekeeping, cache))
+        words, keeping = f"{cells[0].words} seed {cells[0].seed}", request.housekeeping
+        tasks.append(Task(words, run, config, tuple(asked.values()), keeping, cache))
     launch.preflight(tasks)
     for task in tasks:
         if task.run.trained and task.needs_training:
-            print(f"{task.run.folder.name}: its weights are not on this disk; it is trained again")
+            print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
     analysis = Analysis(grid, request)
     outcome = launch.here(f"{grid.name} ({grid.scale})", tasks, analysis.refresh)
     if not analysis.write_all():

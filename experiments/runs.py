@@ -74,7 +74,7 @@ class Run:
         return True
 
     def measurement(self, id: str) -> dict | None:
-        """The stored measurement of that id: config, result, provenance; None when there is none."""
+        """The stored measurement: metric, config, result, provenance; None when missing."""
         return read_json(self.folder / "measurements" / f"{id}.json")
 
     def has(self, id: str) -> bool:

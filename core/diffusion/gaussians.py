@@ -46,7 +46,7 @@ def discretized_log_likelihood(x: Tensor, p: Gaussian) -> Tensor:
     open_above = torch.where(sign > 0, at_top, at_bottom)
     log_upper = torch.special.log_ndtr(upper)
     log_lower = torch.special.log_ndtr(lower)
-    # log(exp(u) - exp(l)); the gap is kept off zero so that a bin of no width has a finite gradient.
+    # log(exp(u) - exp(l)); the gap stays off zero, so that no bin has an infinite gradient.
     gap = (log_upper - log_lower).clamp(min=1e-20)
     inside = log_upper + torch.log(-torch.expm1(-gap))
     above = torch.special.log_ndtr(-lower)

@@ -59,9 +59,7 @@ def bound_term(
     return terms * BITS_PER_NAT
 
 
-def vlb(
-    diffusion: Diffusion, prediction: Prediction, x0: Tensor, x_t: Tensor, t: Tensor
-) -> Tensor:
+def vlb(diffusion: Diffusion, prediction: Prediction, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """L_vlb (eq. 4) from one t per example: K times the drawn term, bits/dim, [N].
 
     Learned variance; x_0 is not clipped in training. Unbiased when t is uniform over 1..K, or with

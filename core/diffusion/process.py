@@ -95,7 +95,7 @@ class Diffusion:
         return (_at(self._one_over_signal, t) * x_t - x0) / _at(self._noise_over_signal, t)
 
     def predicted_x0(self, prediction: Prediction, x_t: Tensor, t: Tensor, clip: bool) -> Tensor:
-        """The x_0 that the predicted noise implies; clipped to [-1, 1] when sampling or measuring."""
+        """The x_0 that the predicted noise implies, [N, C, H, W]; in [-1, 1] if `clip`."""
         x0 = self.x0_from_eps(x_t, t, prediction.eps)
         return x0.clamp(-1, 1) if clip else x0
 
@@ -111,7 +111,9 @@ class Diffusion:
         mean = self.posterior_mean(self.predicted_x0(prediction, x_t, t, clip), x_t, t)
         return Gaussian(mean, self.p_log_variance(prediction, t, variance))
 
-    def p_log_variance(self, prediction: Prediction, t: Tensor, variance: ReverseVariance) -> Tensor:
+    def p_log_variance(
+        self, prediction: Prediction, t: Tensor, variance: ReverseVariance
+    ) -> Tensor:
         """Log-variance of p_theta: [N, 1, 1, 1] when fixed, [N, C, H, W] when learned (eq. 15)."""
         if variance == "learned":
             if prediction.v is None:

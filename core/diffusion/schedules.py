@@ -65,7 +65,7 @@ class Schedule:
         return table
 
     def respaced(self, steps: Iterable[int]) -> "Schedule":
-        """The process that visits only `steps`: beta_k = 1 - alpha_bar_k / alpha_bar_{k-1} (eq. 19).
+        """The process that visits only `steps` (eq. 19): beta_k = 1 - alpha_bar_k/alpha_bar_{k-1}.
 
         steps: distinct timesteps of this schedule's own numbering 1..K, in any order.
         """
@@ -81,7 +81,7 @@ class Schedule:
         return Schedule(self.T, self.t[kept], beta, log_alpha_bar)
 
     def truncated(self, skip: float) -> "Schedule":
-        """Without the noisiest fraction `skip` of the steps: reverse sampling begins late (Fig. 4)."""
+        """Without the noisiest fraction `skip` of the steps: sampling begins late (Fig. 4)."""
         if not 0 <= skip < 1:
             raise ValueError(f"skip must be in [0, 1), not {skip}")
         return self.respaced(range(1, max(1, round(self.K * (1 - skip))) + 1))

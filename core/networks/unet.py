@@ -74,7 +74,9 @@ class UNet(nn.Module):
                     layers.append(Upsample(n))
                     resolution *= 2
                 self.up.append(Stage(layers))
-        self.out = nn.Sequential(group_norm(n), nn.SiLU(), zero(nn.Conv2d(n, out_channels, 3, padding=1)))
+        self.out = nn.Sequential(
+            group_norm(n), nn.SiLU(), zero(nn.Conv2d(n, out_channels, 3, padding=1))
+        )
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """x: [N, in, H, W];  time: [N] in [0, 1000);  label: [N] int64 -> [N, out, H, W]."""
