@@ -13,7 +13,7 @@ schedule has 8 % of it left, the cosine schedule half. After three quarters it i
 import numpy as np
 
 from analysis import plots
-from analysis.arguments import RESULTS, chain, keys, run
+from analysis.script import RESULTS, chain, keys, run, say_written
 from core.diffusion import schedules
 
 SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine}
@@ -44,7 +44,7 @@ def main(words: list[str]) -> None:
     T = chain(asked["T"])
     caption = f"Paper's Figure 5. T = {T}. Exact: follows from the schedule alone."
     folder = asked["results"] / "figures"
-    plots.say_written(plots.save(draw(T), "alpha_bar", folder, caption))
+    say_written(plots.save(draw(T), "alpha_bar", folder, caption))
 
 
 if __name__ == "__main__":

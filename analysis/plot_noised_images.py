@@ -16,7 +16,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from analysis import plots
-from analysis.arguments import RESULTS, chain, keys, run
+from analysis.script import RESULTS, chain, keys, run, say_written
 from core.data.images import Images, to_uint8
 from core.data.sources import load
 from core.diffusion import schedules
@@ -104,7 +104,7 @@ def main(words: list[str]) -> None:
     )
     folder = asked["results"] / "figures"
     figure = draw(noised(images, indices, T), T)
-    plots.say_written(plots.save(figure, "noised_images", folder, caption))
+    say_written(plots.save(figure, "noised_images", folder, caption))
 
 
 if __name__ == "__main__":

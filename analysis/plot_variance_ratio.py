@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis import plots
-from analysis.arguments import RESULTS, chain, keys, run
+from analysis.script import RESULTS, chain, keys, run, say_written
 from core.diffusion import schedules
 
 
@@ -34,7 +34,7 @@ def draw(lengths: list[int]):
     inset = axes.inset_axes([0.34, 0.17, 0.64, 0.62])
     # Shades of the linear schedule's colour: T is a quantity and this schedule is the only one.
     blend = LinearSegmentedColormap.from_list("shades", ["#461700", "#E27A2B"])
-    shades = blend(np.linspace(0, 1, len(lengths)))
+    shades = map(tuple, blend(np.linspace(0, 1, len(lengths))))
     lowest = 1.0
     for T, shade in zip(sorted(lengths, reverse=True), shades):
         x, y = curves(T)
@@ -50,9 +50,9 @@ def draw(lengths: list[int]):
         )
     inset.set(xscale="log", xlim=(1 / max(lengths), 1))
     inset.xaxis.set_minor_locator(NullLocator())
-    # Short chains begin lowest and rightmost: this corner is free, whatever the lengths.
+    # "best": lower left for the paper's T, but no corner is free whatever the lengths.
     look = {"labelcolor": "linecolor", "handlelength": 1, "borderpad": 0.2, "borderaxespad": 0.2}
-    inset.legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none", **look)
+    inset.legend(loc="best", frameon=True, framealpha=1, edgecolor="none", **look)
     axes.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1])
     axes.set(xlabel="diffusion step $t/T$", ylabel=r"$\tilde\beta_t/\beta_t$")
     return figure
@@ -67,7 +67,7 @@ def main(words: list[str]) -> None:
         "logarithmic t/T. Exact: follows from the schedule alone."
     )
     folder = asked["results"] / "figures"
-    plots.say_written(plots.save(draw(lengths), "variance_ratio", folder, caption))
+    say_written(plots.save(draw(lengths), "variance_ratio", folder, caption))
 
 
 if __name__ == "__main__":

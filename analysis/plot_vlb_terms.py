@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.arguments import run
 from analysis.load import Results, load
-from analysis.plots import line, save, say_written, subplots
+from analysis.plots import line, save, subplots
+from analysis.script import run, say_written
 from analysis.tables import notes
 from core.diffusion.likelihood import widening
 from experiments.overrides import parse

@@ -126,10 +126,3 @@ def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
     finally:
         plt.close(figure)
     return paths
-
-
-def say_written(paths: list[Path]) -> None:
-    """One line per file, relative to the current folder where it lies below."""
-    here = Path.cwd()
-    for path in map(Path.absolute, paths):
-        print("wrote", path.relative_to(here) if path.is_relative_to(here) else path)

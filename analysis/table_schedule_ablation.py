@@ -11,9 +11,8 @@ takes the same words as experiments/run.py.
 
 import pandas as pd
 
-from analysis.arguments import run
 from analysis.load import Results, load, published
-from analysis.plots import say_written
+from analysis.script import run, say_written
 from analysis.tables import HOLE, latex, markdown, notes, number, paired, summary, write
 from experiments.overrides import parse
 

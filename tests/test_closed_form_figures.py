@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from analysis import plot_alpha_bar, plot_noised_images, plot_variance_ratio, plots
-from analysis.arguments import chain, keys
+from analysis.script import chain, keys
 from core.data.sources import load
 from core.errors import Refused
 
@@ -113,7 +113,7 @@ def test_variance_ratio_of_figure_1(T, lowest):
     x, y = plot_variance_ratio.curves(T)
     assert x[0] == 2 / T and x[-1] == 1
     assert ((y > 0) & (y < 1)).all()
-    # The notes say t >= 0.1 T, but their numbers are those of t > 0.1 T: at T = 100, t = 10 has 0.817.
+    # The notes say t >= 0.1 T, but their numbers are those of t > 0.1 T: T = 100, t = 10 has 0.817.
     assert y[x > 0.1].min() == pytest.approx(lowest, abs=5e-4)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.data import sources
+from core.data import fashion_mnist, sources
 from core.data.images import Images, batch_indices, to_uint8
 from core.data.make_fashion16 import fashion16_arrays, halve, write_npz
 from core.data.sources import load
@@ -53,10 +53,8 @@ def refusal(*arguments):
 @pytest.fixture(scope="module")
 def original():
     """The folder of Fashion-MNIST's own files, or None on a machine without them."""
-    try:
-        return sources.find_fashion()
-    except Refused:
-        return None
+    folder = fashion_mnist.DEBIAN_FASHION
+    return folder if fashion_mnist.missing_from(folder) is None else None
 
 
 def test_fashion16_is_what_the_script_makes(original):
@@ -232,15 +230,15 @@ def test_colours_make_rgb(tmp_path):
 def test_unknown_names_are_refused():
     assert "unknown data source 'mnist': choose fashion16, " in refusal("mnist", "train")
     assert "unknown split 'valid': choose train or test" in refusal("fashion16", "valid")
-    assert "remove data.path" in refusal("fashion16", "train", "somewhere")
-    assert "needs data.path=FOLDER" in refusal("folder", "train")
+    assert "remove data_path" in refusal("fashion16", "train", "somewhere")
+    assert "needs data_path=FOLDER" in refusal("folder", "train")
 
 
 def test_missing_and_empty_paths_are_refused(tmp_path):
-    assert "nowhere' does not exist: correct data.path" in refusal(
+    assert "nowhere' does not exist: correct data_path" in refusal(
         "folder", "train", str(tmp_path / "nowhere")
     )
-    assert "has no .png, .jpg or .jpeg images: correct data.path" in refusal(
+    assert "has no .png, .jpg or .jpeg images: correct data_path" in refusal(
         "folder", "train", str(tmp_path)
     )
     text = tmp_path / "a.zip"
@@ -292,7 +290,7 @@ def test_fashion16_damaged_is_refused(tmp_path, monkeypatch):
 
 
 def idx_files(folder, content=b"", zip_it=gzip.compress):
-    return fill(folder, {f"{name}.gz": zip_it(content) for name in sources.CONTENT_SHA256})
+    return fill(folder, {f"{name}.gz": zip_it(content) for name in fashion_mnist.CONTENT_SHA256})
 
 
 def test_other_files_with_the_same_names_are_refused(tmp_path):
@@ -308,10 +306,11 @@ def test_missing_files_are_refused(tmp_path, monkeypatch):
     path = idx_files(tmp_path / "part")
     (tmp_path / "part" / "t10k-labels-idx1-ubyte.gz").unlink()
     assert "lacks t10k-labels-idx1-ubyte[.gz]" in refusal("fashion", "train", path)
-    monkeypatch.setattr(sources, "DEBIAN_FASHION", tmp_path)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FASHION", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    no_network(monkeypatch)
     message = refusal("fashion", "train")
-    assert "apt-get install dataset-fashion-mnist" in message and "data.path=FOLDER" in message
+    assert "apt-get install dataset-fashion-mnist" in message and "data_path=FOLDER" in message
 
 
 def test_own_files_are_read_with_or_without_gz(tmp_path, monkeypatch):
@@ -323,7 +322,7 @@ def test_own_files_are_read_with_or_without_gz(tmp_path, monkeypatch):
         "t10k-labels-idx1-ubyte": bytes(8) + b"\3\7",
     }
     pins = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(sources, "CONTENT_SHA256", pins)
+    monkeypatch.setattr(fashion_mnist, "CONTENT_SHA256", pins)
     path = fill(tmp_path, {f"{name}.gz": gzip.compress(contents[name]) for name in contents})
     (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
     fill(tmp_path, {"train-labels-idx1-ubyte": contents["train-labels-idx1-ubyte"]})
@@ -343,22 +342,27 @@ def test_downloads_are_pinned_and_found_again(tmp_path, monkeypatch):
         fill(path, {fname: gzip.compress(b"")})
 
     monkeypatch.setitem(sys.modules, "pooch", SimpleNamespace(retrieve=retrieve))
-    monkeypatch.setattr(sources, "DEBIAN_FASHION", tmp_path / "none")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FASHION", tmp_path / "none")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert sources.download_fashion() == sources.find_fashion() == tmp_path / "diffusion-ablations"
+    assert (
+        fashion_mnist.download_fashion()
+        == fashion_mnist.find_fashion()
+        == tmp_path / "diffusion-ablations"
+    )
     assert len(asked) == 4
     assert all(url.startswith("https://") and url.endswith("-ubyte.gz") for url, _ in asked)
     assert all(len(known) == len("sha256:") + 64 for _, known in asked)
 
 
-def test_failed_downloads_are_refused(monkeypatch):
+def no_network(monkeypatch):
     def retrieve(*arguments, **options):
         raise OSError("no route to host")
 
-    monkeypatch.setitem(sys.modules, "pooch", None)  # as if it were not installed
-    with pytest.raises(Refused, match="pip install pooch; or else apt-get install dataset-fashion"):
-        sources.download_fashion()
     monkeypatch.setitem(sys.modules, "pooch", SimpleNamespace(retrieve=retrieve))
+
+
+def test_failed_downloads_are_refused(monkeypatch):
+    no_network(monkeypatch)
     with pytest.raises(Refused, match="could not be downloaded: apt-get install") as caught:
-        sources.download_fashion()
+        fashion_mnist.download_fashion()
     assert caught.value.code == 1

@@ -154,16 +154,6 @@ def test_random_draws_average_to_the_closed_form_of_every_term(schedule, varianc
         eps = draw()
 
 
-@EVERY_CHAIN
-def test_the_best_fixed_variance_is_beta_for_white_data_and_beta_tilde_for_a_point(schedule):
-    def totals(s):
-        known = Known(schedule, s)
-        return [expected_terms(known, name).sum() for name in ("beta_tilde", "learned", "beta")]
-
-    assert totals(1.0) == sorted(totals(1.0), reverse=True)
-    assert totals(1e-4) == sorted(totals(1e-4)) and totals(1e-4)[0] < 1e-6
-
-
 @EVERY_S
 @EVERY_CHAIN
 def test_the_prior_term_has_its_closed_form(schedule, s):
@@ -232,14 +222,14 @@ def test_ddim_with_eta_1_is_ancestral_sampling_with_beta_tilde(schedule, clip):
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
 def test_clipped_samples_stay_in_the_range_of_images(sampler):
     def wild(x, t):
-        return Prediction(5 * x)
+        return Prediction(-x)
 
     x, noise = normal(50)
     if sampler == "ddim":
         x0 = ddim(wild, exact(cosine(40)), x, noise, eta=0.5)
     else:
         x0 = ancestral(wild, exact(cosine(40)), x, noise, "beta")
-    assert x0.abs().max() <= 1 and x0.std() > 0.1
+    assert x0.abs().max() == 1 and x0.min() < 0 < x0.max()
 
 
 @EVERY_S

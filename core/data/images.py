@@ -101,3 +101,10 @@ def batch_indices(n_images: int, batch_size: int, seed: int, step: int) -> np.nd
 def _permutation(n_images: int, seed: int, epoch: int) -> np.ndarray:
     """The order of all images in one epoch, int64 [n_images]."""
     return numpy_generator(seed, "epoch", epoch).permutation(n_images)
+
+
+def grey(name: str, pixels: np.ndarray, labels: np.ndarray) -> Images:
+    """Grey Images from uint8 arrays [N, H, W] and [N], with Fashion-MNIST's ten classes."""
+    return Images(
+        name, torch.from_numpy(pixels[:, None]), torch.from_numpy(labels.astype(np.int64)), 10
+    )

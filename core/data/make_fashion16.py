@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.sources import FASHION16, find_fashion, read_fashion
+from core.data.fashion_mnist import find_fashion, read_fashion
+from core.data.sources import FASHION16
 
 
 def halve(pixels: np.ndarray) -> np.ndarray:

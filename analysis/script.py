@@ -1,4 +1,4 @@
-"""The command line of the scripts in analysis/: key=value words, --help, refusals in one line."""
+"""What the scripts in analysis/ share: key=value words, --help, refusals, what was written."""
 
 import sys
 from collections.abc import Callable
@@ -64,3 +64,10 @@ def run(main: Callable[[list[str]], None]) -> None:
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
+
+
+def say_written(paths: list[Path]) -> None:
+    """One line per file, relative to the current folder where it lies below."""
+    here = Path.cwd()
+    for path in map(Path.absolute, paths):
+        print("wrote", path.relative_to(here) if path.is_relative_to(here) else path)
