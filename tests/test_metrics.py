@@ -166,7 +166,7 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     for content in (None, b"no npz", features.Path(__file__).read_bytes()):
         if content is not None:
             features.WEIGHTS.write_bytes(content)
-        with pytest.raises(Refused, match="fashion_cnn.npz is missing or damaged: restore it"):
+        with pytest.raises(Refused, match=r"fashion_cnn\.npz is missing or damaged: restore it"):
             features.Extractor()
 
 
