@@ -21,6 +21,7 @@ from analysis.plots import line, save, subplots
 from analysis.script import run, say_written
 from analysis.tables import notes
 from core.diffusion.likelihood import widening
+from core.errors import Refused
 from experiments.overrides import parse
 
 GRID = "schedule_ablation"
@@ -78,6 +79,8 @@ def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
 
 def main(words: list[str]) -> None:
     results = load(parse(words, grid=GRID))
+    if results.of("nll")["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
     figure, (above, below) = subplots(4.2, nrows=2)
     caption = draw(results, above, below)
     paths = save(figure, f"vlb_terms.{results.name}", results.written / "figures", caption)

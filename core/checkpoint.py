@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from core.errors import Refused
+from core.errors import DiskFull, Refused
 
 
 def save(folder: Path, kind: str, step: int, state: dict) -> Path:
@@ -30,11 +30,7 @@ def save(folder: Path, kind: str, step: int, state: dict) -> Path:
         temporary.unlink(missing_ok=True)
         # torch reports a failed write as a RuntimeError whose cause is lost.
         if isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Refused(
-                f"could not write a checkpoint to {folder} (disk full?): free some space and run "
-                "the same command again; the last checkpoint is intact",
-                code=1,
-            ) from error
+            raise DiskFull(folder) from error
         raise
     return path
 

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 
 class Refused(Exception):
@@ -17,3 +17,19 @@ class Refused(Exception):
 
     def __reduce__(self):
         return Refused, (str(self), self.code, self.lasting)
+
+
+class DiskFull(Refused):
+    """Nothing else can be written either: a launch ends here instead of failing run by run."""
+
+    def __init__(self, path: object, code: int = 1, lasting: bool = False):
+        super().__init__(
+            f"could not write {path}: the disk is full; free some space and run the same command "
+            "again, which continues from what is there",
+            code,
+            lasting,
+        )
+        self.path = path
+
+    def __reduce__(self):
+        return DiskFull, (self.path,)

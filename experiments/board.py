@@ -57,7 +57,7 @@ class Board:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def worker(self, i: int, name: str, stage: str, done: int, total: int, words: str) -> None:
         """What worker i does now."""

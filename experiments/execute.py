@@ -18,13 +18,13 @@ from filelock import FileLock, Timeout
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.data.sources import load
-from core.errors import Refused
+from core.errors import DiskFull, Refused
 from core.measurements import Work, measure
 from core.trained import snapshot_path
 from core.training import Interrupted, train
 from experiments import provenance
 from experiments.grid import Asked
-from experiments.runs import Run, disk_full, write_bytes, write_json
+from experiments.runs import Run, write_bytes, write_json
 
 Report = Callable[[str, int, int, str], None]  # stage, done, total, words
 
@@ -76,26 +76,24 @@ def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = F
             report("waiting for another process", 0, 1, "")
     owner = run.folder / "owner.json"
     try:
+        if wait and run.error is not None:
+            raise Refused(f"it failed in another process: {run.error.strip().splitlines()[-1]}", 1)
         write_json(owner, {"host": socket.gethostname(), "pid": os.getpid()})
         _work(task, report, stop)
     except Interrupted:
         raise
     except Exception as error:
-        error = _full_disk(error, run.folder) or error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(run.folder) from error
         if not isinstance(error, Refused):
             write_bytes(run.folder / "error.txt", traceback.format_exc().encode())
         elif error.lasting:
             write_bytes(run.folder / "error.txt", f"{error}\n".encode())
-        raise error
+        raise
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
     return "done"
-
-
-def _full_disk(error: Exception, folder: Path) -> Refused | None:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return disk_full(folder) if full else None
 
 
 def _work(task: Task, report: Report, stop: Callable[[], bool]) -> None:

@@ -196,13 +196,16 @@ class _Pool:
                 self.outcome.done += 1
                 self.board.say(f"{name}: done")
             else:
-                self._failed(name, answer[1])
+                _, message, fails_all = answer
+                self._failed(name, message)
+                if fails_all:
+                    self.queue.clear()
             self.on_done()
         self._give(i)
 
     def _failed(self, name: str, message: str) -> None:
         self.outcome.failed[name] = message
-        self.board.say(f"{name}: FAILED: {message}")
+        self.board.say(f"{name}: FAILED")
 
     def _died(self, i: int) -> None:
         """A worker killed from outside, by the system for want of memory for instance."""

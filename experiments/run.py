@@ -144,7 +144,7 @@ def launch(grid: Grid, request: Request, runs: Runs) -> int:
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
     analysis = Analysis(grid, request)
     outcome = launch.here(f"{grid.name} ({grid.scale})", tasks, analysis.refresh)
-    if not analysis.write_all():
+    if outcome.done and not outcome.interrupted and not analysis.write_all():
         outcome.failed["analysis"] = "a script failed; its message is above"
     for name, message in outcome.failed.items():
         print(f"{name} failed: {message}", file=sys.stderr)

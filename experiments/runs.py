@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.config import TrainConfig, to_dict
-from core.errors import Refused
+from core.errors import DiskFull, Refused
 
 State = Literal["new", "started", "running", "failed", "trained"]
 ID_LENGTH = 10
@@ -138,19 +138,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(path) from error
+            raise DiskFull(path) from error
         raise
 
 
 def write_json(path: Path, content: dict) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
-def disk_full(path: Path) -> Refused:
-    return Refused(
-        f"the disk is full: could not write {path}; free some space and run the same command again",
-        code=1,
-    )
 
 
 def _first_difference(a: Any, b: Any, name: str = "") -> str | None:

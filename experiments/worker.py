@@ -14,7 +14,7 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> No
     """Executes (task, wait) pairs until None comes. Answers with tuples that begin with a word.
 
     ("report", stage, done, total, words) on the way; ("done" | "busy" | "interrupted",) or
-    ("failed", message, is_refused) at the end of each task.
+    ("failed", message, whether it would fail the other tasks too) at the end of each task.
     """
     # Ctrl-C reaches the whole process group; only the launcher acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -25,7 +25,7 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> No
 
     import torch  # late: the environment above must be set first
 
-    from core.errors import Refused
+    from core.errors import DiskFull, Refused
     from core.training import Interrupted
     from experiments.execute import execute
 
@@ -48,7 +48,7 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> No
         except Interrupted:
             answer = ("interrupted",)
         except Refused as error:
-            answer = ("failed", str(error), True)
+            answer = ("failed", str(error), isinstance(error, DiskFull))
         except Exception as error:
             traceback.print_exc()
             answer = ("failed", f"{type(error).__name__}: {error}", False)
