@@ -189,6 +189,7 @@ class _Pool:
         if answer[0] == "busy":
             self.queue.append((worker.task, True))
         elif answer[0] == "interrupted":
+            self.finished += worker.stage_done
             self.outcome.interrupted = True
         else:
             self.finished += sum(self.costs[worker.task.run.id].values())
