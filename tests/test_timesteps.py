@@ -101,6 +101,12 @@ def test_the_ends_of_u_are_the_ends_of_the_chain():
     assert sampler.sample(np.array([0.0, ALMOST_ONE]))[0].tolist() == [1, 4000]
 
 
+def test_without_a_uniform_share_a_t_of_no_loss_is_never_drawn():
+    sampler = warmed([[0.0], [1.0], [0.0], [1.0], [0.0]], length=1, uniform=0.0)
+    t, weights = sampler.sample(np.array([0.0, 0.5, ALMOST_ONE]))
+    assert t.tolist() == [2, 4, 4] and weights.tolist() == [0.4] * 3
+
+
 def test_losses_that_are_all_zero_leave_the_timesteps_uniform():
     sampler = warmed(np.zeros((4, 10)))
     t, weights = sampler.sample((np.arange(8) + 0.5) / 8)

@@ -68,7 +68,8 @@ def widening(K: int) -> Strata:
     """SINGLE_STEPS strata of one step, then WIDENING_STRATA whose widths grow geometrically."""
     singles = min(SINGLE_STEPS, K)
     edges = np.geomspace(singles + 1, K + 1, WIDENING_STRATA + 1)[:-1] if singles < K else []
-    return Strata(K, np.unique(np.rint([*range(1, singles + 1), *edges]).astype(np.int64)), DRAWS)
+    first = np.unique(np.rint([*range(1, singles + 1), *edges]).astype(np.int64))
+    return Strata(K, first[first <= K], DRAWS)  # short chains round the last edge past the end
 
 
 STRATA = {"full": every_step, "stratified": widening}
