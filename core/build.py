@@ -1,32 +1,20 @@
-"""From configuration to objects: the only place where a name becomes one."""
+"""From configuration to objects that compute; noise schedules are in core/chains.py."""
 
 import torch
 from torch import Tensor, nn
 
 from core.config import (
-    DiffusionConfig,
     Housekeeping,
     ObjectiveConfig,
     OptimConfig,
-    SamplerConfig,
     TrainConfig,
 )
-from core.diffusion import schedules
 from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
-from core.diffusion.schedules import Schedule
 from core.diffusion.timesteps import LossSecondMoment, TimestepSampler, UniformTimesteps
 from core.errors import Refused
 from core.networks.unet import UNet
 from core.randomness import torch_seed
-
-SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine}
-STRIDES = {
-    "paper": schedules.paper_stride,
-    "extended": schedules.extended_stride,
-    "ddim": schedules.ddim_stride,
-    "quadratic": schedules.quadratic_stride,
-}
 
 
 def device(housekeeping: Housekeeping) -> torch.device:
@@ -42,22 +30,6 @@ def device(housekeeping: Housekeeping) -> torch.device:
         present = ", ".join(name for name in there if there[name])
         raise Refused(f"device={housekeeping.device} is not on this machine; it has: {present}")
     return torch.device(housekeeping.device)
-
-
-def schedule(config: DiffusionConfig, steps: int | None = None, stride: str = "paper") -> Schedule:
-    """The noise schedule, respaced to `steps` steps by the named stride unless that is None."""
-    full = SCHEDULES[config.schedule](config.T)
-    if steps is None or steps == config.T:
-        return full
-    return full.respaced(STRIDES[stride](config.T, steps))
-
-
-def sampling_schedule(config: DiffusionConfig, sampler: SamplerConfig) -> Schedule:
-    """The steps that a sampler visits: a fraction left out at the noisy end, then strided."""
-    full = SCHEDULES[config.schedule](config.T).truncated(sampler.skip)
-    if sampler.steps is None or sampler.steps >= full.K:
-        return full
-    return full.respaced(STRIDES[sampler.stride](full.K, sampler.steps))
 
 
 def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet:

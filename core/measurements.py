@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import build
+from core.chains import likelihood_chain, sampling_chain
 from core.config import (
     Frechet,
     Housekeeping,
@@ -88,7 +88,7 @@ def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Re
         raise Refused(
             f"{images.name} has {len(images)} images: lower measure.nll.images={settings.images}"
         )
-    schedule = build.schedule(trained.config.diffusion, settings.steps, settings.stride)
+    schedule = likelihood_chain(trained.config.diffusion, settings)
     diffusion = Diffusion(schedule, trained.device)
     strata = likelihood.STRATA[settings.estimator](schedule.K)
     total, parts = settings.images * strata.evaluations, []
@@ -144,7 +144,7 @@ def draw_images(
 
     Class-conditional networks draw class i mod the number of classes for image i.
     """
-    schedule = build.sampling_schedule(trained.config.diffusion, sampler)
+    schedule = sampling_chain(trained.config.diffusion, sampler)
     diffusion, drawn = Diffusion(schedule, trained.device), []
     for first in range(which.start, which.stop, batch):
         chosen = range(first, min(first + batch, which.stop))
@@ -184,7 +184,7 @@ def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
             "metric": f"FD ({features.name})",
             "images": settings.images,
             "reference": f"{reference.name}, {len(reference)} images",
-            "steps": build.sampling_schedule(trained.config.diffusion, settings.sampler).K,
+            "steps": sampling_chain(trained.config.diffusion, settings.sampler).K,
         },
         {"samples": drawn[:SHOWN].numpy()},
     )
@@ -195,7 +195,7 @@ def _shard(trained: Trained, settings: Frechet, which: range, work: Work) -> np.
     path = work.scratch / f"{which.start:08d}-{which.stop:08d}.npy"
     if path.exists():
         return np.load(path)
-    K = build.sampling_schedule(trained.config.diffusion, settings.sampler).K
+    K = sampling_chain(trained.config.diffusion, settings.sampler).K
     batch, taken = work.housekeeping.eval_batch, itertools.count(1)
     batches = -(-len(which) // batch)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from core import build
+from core.chains import training_chain
 from core.config import Housekeeping, TrainConfig, to_dict
 from core.data.images import Images, batch_indices
 from core.diffusion.objectives import training_losses
@@ -32,7 +33,7 @@ class Trainer:
         self.config, self.images = config, images
         self.microbatch = housekeeping.microbatch or config.optim.batch_size
         self.device = build.device(housekeeping)
-        self.diffusion = Diffusion(build.schedule(config.diffusion), self.device)
+        self.diffusion = Diffusion(training_chain(config.diffusion), self.device)
         self.model = build.network(config, images.channels, images.size, images.classes)
         self.model.to(self.device).train()
         self.forward = torch.compile(self.model) if housekeeping.compile else self.model

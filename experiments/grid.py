@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from core.config import METRICS, Measurement, TrainConfig
+from core.chains import likelihood_chain, sampling_chain, training_chain
+from core.config import METRICS, Likelihood, Measurement, TrainConfig
 from core.data.identity import content_digest
-from core.diffusion import schedules
 from core.errors import Refused
 from experiments.overrides import HOUSEKEEPING, RESERVED, Request, typed
 from experiments.runs import digest
@@ -253,10 +253,9 @@ def _for_measurement(layer: dict[str, Any], name: str, kind: type, grid: dict) -
 
 def _check(config: TrainConfig, asked: tuple[Asked, ...]) -> None:
     """What no type can say, found before anything runs."""
-    make = {"linear": schedules.linear, "cosine": schedules.cosine}[config.diffusion.schedule]
     T = config.diffusion.T
     try:
-        make(T)
+        training_chain(config.diffusion)
     except ValueError as error:
         raise Refused(f"diffusion.T={T}: {error}") from error
     optim = config.optim
@@ -269,9 +268,13 @@ def _check(config: TrainConfig, asked: tuple[Asked, ...]) -> None:
         raise Refused(f"unet.dropout={config.unet.dropout} must be in [0, 1)")
     for item in asked:
         settings, name = item.settings, f"measure.{item.name}"
-        sampler = getattr(settings, "sampler", settings)
-        if sampler.steps is not None and not 1 <= sampler.steps <= T:
-            raise Refused(f"{name}: {sampler.steps} steps of a chain of T={T}: give 1 to {T}")
+        try:
+            if isinstance(settings, Likelihood):
+                likelihood_chain(config.diffusion, settings)
+            else:
+                sampling_chain(config.diffusion, settings.sampler)
+        except ValueError as error:
+            raise Refused(f"{name} on a chain of T={T}: {error}") from error
         if not 0 < settings.at <= 1:
             raise Refused(f"{name}.at={settings.at} must be in (0, 1]")
         if not -1 <= settings.ema < len(optim.ema):

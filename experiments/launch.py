@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from core import build
-from core.config import Frechet, Likelihood, Measurement, TrainConfig
+from core.chains import likelihood_chain, sampling_chain
+from core.config import Likelihood
 from core.data.sources import load
 from core.diffusion.likelihood import STRATA
 from core.errors import Refused
@@ -28,22 +29,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def cost(item: TrainConfig | Measurement, T: int) -> float:
-    """Work in units of one network evaluation on one image; backward counts as two."""
-    if isinstance(item, TrainConfig):
-        return 3.0 * item.optim.steps * item.optim.batch_size
-    if isinstance(item, Likelihood):
-        return float(item.images * STRATA[item.estimator](item.steps or T).evaluations)
-    assert isinstance(item, Frechet)
-    return float(item.images * (item.sampler.steps or T))
-
-
 def task_costs(task: Task) -> dict[str, float]:
-    """Cost of each stage that is still to be done."""
-    T = task.config.diffusion.T
-    costs = {"train": cost(task.config, T)} if task.needs_training else {}
+    """Work of each stage still to be done, in evaluations of the network on one image.
+
+    Backward counts as two evaluations.
+    """
+    diffusion, optim = task.config.diffusion, task.config.optim
+    costs = {"train": 3.0 * optim.steps * optim.batch_size} if task.needs_training else {}
     for asked in task.missing:
-        costs[asked.name] = costs.get(asked.name, 0) + cost(asked.settings, T)
+        settings = asked.settings
+        if isinstance(settings, Likelihood):
+            K = likelihood_chain(diffusion, settings).K
+            evaluations = STRATA[settings.estimator](K).evaluations
+        else:
+            evaluations = sampling_chain(diffusion, settings.sampler).K
+        costs[asked.name] = costs.get(asked.name, 0) + float(settings.images * evaluations)
     return costs
 
 

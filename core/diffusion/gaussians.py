@@ -21,7 +21,7 @@ def kl(q: Gaussian, p: Gaussian) -> Tensor:
     """KL(q || p) in nats for every dimension, >= 0; shape of the broadcast means."""
     log_ratio = q.log_variance - p.log_variance
     scaled_distance = (q.mean - p.mean) ** 2 * torch.exp(-p.log_variance)
-    # expm1(r) - r is the exact form of exp(r) - 1 - r: the variances are nearly equal for most t.
+    # expm1(r) - r loses less than exp(r) - 1 - r where the variances are nearly equal, at most t.
     return 0.5 * (torch.expm1(log_ratio) - log_ratio + scaled_distance)
 
 

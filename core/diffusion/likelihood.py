@@ -65,11 +65,15 @@ def every_step(K: int) -> Strata:
 
 
 def widening(K: int) -> Strata:
-    """SINGLE_STEPS strata of one step, then WIDENING_STRATA whose widths grow geometrically."""
+    """SINGLE_STEPS strata of one step, then WIDENING_STRATA whose widths grow geometrically.
+
+    Every step once where that takes no more evaluations.
+    """
     singles = min(SINGLE_STEPS, K)
     edges = np.geomspace(singles + 1, K + 1, WIDENING_STRATA + 1)[:-1] if singles < K else []
     first = np.unique(np.rint([*range(1, singles + 1), *edges]).astype(np.int64))
-    return Strata(K, first[first <= K], DRAWS)  # short chains round the last edge past the end
+    first = first[first <= K]  # short chains round the last edge past the end
+    return Strata(K, first, DRAWS) if len(first) * DRAWS < K else every_step(K)
 
 
 STRATA = {"full": every_step, "stratified": widening}

@@ -7,10 +7,12 @@ multiply outside. L_simple has no unit; the bound is in bits per dimension.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from core.diffusion.gaussians import (
     BITS_PER_NAT,
+    Gaussian,
     discretized_log_likelihood,
     kl,
     mean_flat,
@@ -53,17 +55,20 @@ def bound_term(
     terms = mean_flat(kl(diffusion.q_posterior(x0, x_t, t), p))
     first = (t == 1).nonzero()[:, 0]
     if len(first):
-        log_variance = p.log_variance[first]
-        decoder = discretized_log_likelihood(x0[first], type(p)(p.mean[first], log_variance))
-        terms = terms.index_put((first,), -mean_flat(decoder))
+        # Far in the tails a float32 gradient of the decoder is wrong, then NaN: float64 for the few
+        # images at t = 1, where the device has it.
+        exact = x0.dtype if x0.device.type == "mps" else torch.float64
+        mean, log_variance = (z[first].to(exact) for z in p)
+        decoder = discretized_log_likelihood(x0[first].to(exact), Gaussian(mean, log_variance))
+        terms = terms.index_put((first,), -mean_flat(decoder).to(terms.dtype))
     return terms * BITS_PER_NAT
 
 
 def vlb(diffusion: Diffusion, prediction: Prediction, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """L_vlb (eq. 4) from one t per example: K times the drawn term, bits/dim, [N].
 
-    Learned variance; x_0 is not clipped in training. Unbiased when t is uniform over 1..K, or with
-    the TimestepSampler's weights otherwise.
+    Without L_T, which has no parameters. Learned variance; x_0 is not clipped in training.
+    Unbiased when t is uniform over 1..K, or with the TimestepSampler's weights otherwise.
     """
     return diffusion.K * bound_term(diffusion, prediction, x0, x_t, t, "learned", clip=False)
 

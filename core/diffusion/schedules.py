@@ -100,7 +100,7 @@ def from_betas(beta: np.ndarray) -> Schedule:
 def linear(T: int) -> Schedule:
     """beta_t linear in t, from 1e-4 to 0.02 at T = 1000 and scaled by 1000/T otherwise.
 
-    Without the scaling a chain of 4000 steps would be another schedule altogether. T >= 20, since
+    Without the scaling a chain of 4000 steps would be another schedule altogether. T > 20, since
     beta_T = 20/T must stay a variance below one.
     """
     if T <= 20:
@@ -131,20 +131,22 @@ def extended_stride(T: int, K: int) -> list[int]:
 
 
 def ddim_stride(T: int, K: int) -> list[int]:
-    """Constant integer stride from t = 1; its last step is T - T/K + 1 when K divides T."""
-    _check(T, K)
+    """Constant integer stride from t = 1 to T - T/K + 1; K must divide T, and be at least 2."""
+    _check(T, K, fewest=2)
+    if T % K:
+        raise ValueError(f"a constant stride of {K} steps needs a number that divides {T}")
     return [1 + i * (T // K) for i in range(K)]
 
 
 def quadratic_stride(T: int, K: int) -> list[int]:
     """Steps that grow quadratically (DDIM, appendix D.2): dense near t = 1, last one near 0.8 T.
 
-    Rounding makes some of the first ones equal; each is kept once, so K is an upper bound.
+    Rounding makes some of the first ones equal; each is kept once, so K is an upper bound. K >= 2.
     """
-    _check(T, K)
+    _check(T, K, fewest=2)
     return sorted({1 + int(x) for x in np.linspace(0, math.sqrt(0.8 * T), K) ** 2})
 
 
-def _check(T: int, K: int) -> None:
-    if not 1 <= K <= T:
-        raise ValueError(f"the number of steps must be in 1..{T}, not {K}")
+def _check(T: int, K: int, fewest: int = 1) -> None:
+    if not fewest <= K <= T:
+        raise ValueError(f"the number of steps must be in {fewest}..{T}, not {K}")

@@ -24,7 +24,8 @@ def fixed_log_variance(schedule: Schedule, variance: ReverseVariance) -> np.ndar
     """[K + 1] log sigma_t^2 of the fixed variances; entry 0 is NaN.
 
     `beta` uses beta_tilde_2 at t = 1, as OpenAI's code does: the last step's noise is never added
-    to an image, and with beta_1 the decoder term would be needlessly worse.
+    to an image, and with beta_1 the decoder term would be needlessly worse. So the choice between
+    the two does not touch the decoder term.
     """
     lower, upper = log_bounds(schedule)
     if variance == "beta_tilde":

@@ -24,7 +24,7 @@ class EMA:
             torch._foreach_lerp_(average, self._weights, 1 - rate)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """{"0": {parameter: tensor}, "1": ...} in the order of the rates."""
+        """{"0": {parameter: tensor}, "1": ...} in the order of the rates; no copies."""
         return {str(i): dict(zip(self._names, a)) for i, a in enumerate(self.averages)}
 
     @torch.no_grad()

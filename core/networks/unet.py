@@ -181,7 +181,7 @@ class Upsample(nn.Conv2d):
 
 
 def sinusoids(time: Tensor, n: int) -> Tensor:
-    """Cosines and sines of `time` [N] at n/2 frequencies from 1 down to 1e-4: [N, n], float32."""
+    """Cosines and sines of `time` [N] at n/2 frequencies from 1 to nearly 1e-4: [N, n], float32."""
     half = n // 2
     frequency = torch.exp(
         torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(10_000) / half)
