@@ -42,7 +42,8 @@ rows:
   - {schedule: linear, objective: L_simple}
   - {schedule: cosine, objective: L_hybrid}
   - {schedule: cosine, objective: L_vlb}
-base: {diffusion.T: 30, optim.batch_size: 4, unet.attention: [], measure.nll.images: 2}
+base: {diffusion.T: 30, optim.batch_size: 4, measure.nll.images: 2,
+       unet.channels: 8, unet.channel_mult: [1], unet.attention: []}
 measure: {nll: {metric: nll}}
 """
 # run.py with grids from another folder; worker processes import run.py itself, as ever.
