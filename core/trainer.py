@@ -21,15 +21,20 @@ from core.networks.ema import EMA
 from core.randomness import numpy_generator, torch_generator, torch_seed
 
 
+def check_enough(images: Images, batch_size: int) -> None:
+    """Refused when there are fewer images than a batch has."""
+    if len(images) < batch_size:
+        raise Refused(
+            f"{images.name} has {len(images)} images, fewer than a batch of {batch_size}: "
+            "lower optim.batch_size or add images"
+        )
+
+
 class Trainer:
     """A run in progress: everything that changes while training, and one step of it."""
 
     def __init__(self, config: TrainConfig, images: Images, housekeeping: Housekeeping):
-        if len(images) < config.optim.batch_size:
-            raise Refused(
-                f"{images.name} has {len(images)} images, fewer than a batch of "
-                f"{config.optim.batch_size}: lower optim.batch_size or add images"
-            )
+        check_enough(images, config.optim.batch_size)
         self.config, self.images = config, images
         self.microbatch = housekeeping.microbatch or config.optim.batch_size
         self.device = build.device(housekeeping)

@@ -16,7 +16,7 @@ from core.chains import likelihood_chain, sampling_chain
 from core.config import Likelihood
 from core.data.sources import load
 from core.diffusion.likelihood import STRATA
-from core.errors import Refused
+from core.trainer import check_enough
 from experiments.board import Board
 from experiments.execute import Task
 from experiments.worker import main as worker_main
@@ -58,11 +58,7 @@ def preflight(tasks: list[Task]) -> None:
         checked.add(key)
         build.device(housekeeping)
         images = load(config.data.name, "train", housekeeping.data_path or None)
-        if len(images) < config.optim.batch_size:
-            raise Refused(
-                f"{images.name} has {len(images)} images, fewer than a batch of "
-                f"{config.optim.batch_size}: lower optim.batch_size or add images"
-            )
+        check_enough(images, config.optim.batch_size)
         with torch.device("meta"):
             build.network(config, images.channels, images.size, images.classes)
 
@@ -72,7 +68,6 @@ class _Worker:
     process: multiprocessing.Process
     pipe: Connection
     task: Task | None = None
-    waiting: bool = False
     stage_done: float = 0.0
 
 
@@ -154,7 +149,7 @@ class _Pool:
             self.board.idle(i)
             return
         task, waits = self.queue.popleft()
-        worker.task, worker.waiting = task, waits
+        worker.task = task
         worker.pipe.send((task, waits))
 
     def _listen(self) -> None:

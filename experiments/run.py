@@ -176,3 +176,5 @@ if __name__ == "__main__":
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
