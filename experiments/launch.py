@@ -23,6 +23,15 @@ from experiments.worker import main as worker_main
 
 NARROW = 64  # a network with fewer channels runs fastest on one core
 
+# glibc reads these when a process starts. By default it gives freed activations back to the system
+# and takes them anew at each step: 3,500 page faults, a tenth of a laptop-scale training step and a
+# quarter of an evaluation of 128 images.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+}
+
 
 def cores() -> int:
     """Processor cores that this process may use."""
@@ -106,6 +115,8 @@ class _Pool:
         self.board = Board(title, workers, total)
         self.finished = 0.0
         self.outcome = Outcome(0, {}, False)
+        for key, value in ALLOCATOR.items():
+            os.environ.setdefault(key, value)  # the workers inherit it
         self.workers = [self._start(i) for i in range(workers)]
 
     def _start(self, i: int) -> _Worker:

@@ -254,7 +254,8 @@ def test_a_loss_that_is_not_finite_is_refused_and_the_last_good_checkpoint_kept(
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "training_losses", poisoned)
         with pytest.raises(Refused, match=r"diverged before step 4.*lower optim\.lr") as refusal:
-            train(config, IMAGES, tmp_path, replace(KEEPING, log_every=50, checkpoint_seconds=0))
+            keeping = replace(KEEPING, log_every=50, checkpoint_seconds=0, snapshots=(4 / 6,))
+            train(config, IMAGES, tmp_path, keeping)
     assert refusal.value.lasting and refusal.value.code == 1
     assert "\n" not in str(refusal.value) and str(tmp_path) in str(refusal.value)
     state = checkpoint.newest(tmp_path / "checkpoints", RESUME)
