@@ -5,6 +5,9 @@ searched for. Where the user has run nothing of the grid at this scale, the refe
 come with the code are read instead: never a mixture.
 """
 
+import shlex
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from core.errors import Refused
 from experiments.grid import HERE as EXPERIMENTS
 from experiments.grid import Grid, expand
 from experiments.overrides import ROOT, Request
@@ -43,9 +47,8 @@ class Results:
 
     @property
     def name(self) -> str:
-        """Of files: grid and scale, and what the command line changed."""
-        changed = [f"{key}={value}" for key, value in sorted(self.request.overrides.items())]
-        return ".".join([self.grid.name, self.grid.scale, *changed]).replace("/", "_")
+        """Of the files made from it."""
+        return self.request.name
 
     def of(self, measurement: str) -> pd.DataFrame:
         """The lines of one measurement."""
@@ -54,12 +57,10 @@ class Results:
     @property
     def command(self) -> str:
         """What would fill the holes."""
-        words = [f"grid={self.grid.name}"]
-        if self.grid.scale != "laptop":
-            words.append(f"scale={self.grid.scale}")
-        words.append(f"seeds=[{','.join(map(str, self.grid.seeds))}]")
-        words += [f"{key}={value}" for key, value in self.request.overrides.items()]
-        return "python experiments/run.py " + " ".join(words)
+        ours = ("grid", "seeds", "list", "on", "retry")
+        words = [f"grid={self.grid.name}", f"seeds=[{','.join(map(str, self.grid.seeds))}]"]
+        words += [word for word in self.request.words if word.partition("=")[0] not in ours]
+        return "python experiments/run.py " + shlex.join(words)
 
 
 def load(request: Request) -> Results:
@@ -110,7 +111,7 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
                     "metric": metric,
                     "value": result.get(metric, np.nan),
                     "standard_error": result.get("standard_error", np.nan),
-                    "arrays": arrays if arrays.exists() else None,
+                    "arrays": arrays if stored and arrays.exists() else None,
                     "settings": asked.settings,
                     "result": result,
                     "commit": provenance.get("commit"),
@@ -120,6 +121,17 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(lines)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """A measurement's arrays. Refused when the file is damaged."""
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise Refused(
+            f"{path} is damaged: delete it and its .json and run the grid again", 1
+        ) from error
 
 
 def published() -> pd.DataFrame:

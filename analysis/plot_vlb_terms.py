@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import Results, load
+from analysis.load import Results, load, read_arrays
 from analysis.plots import line, save, subplots
 from analysis.script import run, say_written
 from analysis.tables import notes
@@ -51,10 +51,10 @@ def terms(lines: pd.DataFrame, T: int) -> Terms | None:
     """Joins the stored sums per step of all seeds; None when nothing is stored."""
     total, count = np.zeros(T + 1), np.zeros(T + 1)
     for path in lines["arrays"].dropna():
-        with np.load(path) as arrays:
-            if len(arrays["t"]) == T + 1:
-                total += arrays["term_sum"]
-                count += arrays["term_count"]
+        arrays = read_arrays(path)
+        if len(arrays["t"]) == T + 1:  # not a bound over a subset of the steps
+            total += arrays["term_sum"]
+            count += arrays["term_count"]
     if not count.any():
         return None
     first, last = _bins(T)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results
+from analysis.load import Results, read_arrays
 
 HOLE = "—"
 
@@ -45,8 +45,7 @@ def paired(results: Results, measurement: str, row_a: int, row_b: int) -> dict |
             line = lines[(lines["row"] == row) & (lines["seed"] == seed)]
             path = line["arrays"].iloc[0] if len(line) else None
             if path is not None:
-                with np.load(path) as arrays:
-                    pair.append(arrays["per_image"].astype(np.float64))
+                pair.append(read_arrays(path)["per_image"].astype(np.float64))
         if len(pair) == 2:
             per_seed.append(pair[1] - pair[0])
     if not per_seed:

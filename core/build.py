@@ -48,19 +48,22 @@ def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet
     learned = config.objective.name != "simple"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(config.seed, "network"))
-        return UNet(
-            size=size,
-            in_channels=channels,
-            out_channels=2 * channels if learned else channels,
-            channels=unet.channels,
-            channel_mult=unet.channel_mult,
-            res_blocks=unet.res_blocks,
-            attention=unet.attention,
-            heads=unet.heads,
-            dropout=unet.dropout,
-            conditioning=unet.conditioning,
-            classes=classes if unet.class_conditional else 0,
-        )
+        try:
+            return UNet(
+                size=size,
+                in_channels=channels,
+                out_channels=2 * channels if learned else channels,
+                channels=unet.channels,
+                channel_mult=unet.channel_mult,
+                res_blocks=unet.res_blocks,
+                attention=unet.attention,
+                heads=unet.heads,
+                dropout=unet.dropout,
+                conditioning=unet.conditioning,
+                classes=classes if unet.class_conditional else 0,
+            )
+        except ValueError as error:
+            raise Refused(f"unet: {error}") from error
 
 
 def optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:

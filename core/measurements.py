@@ -24,7 +24,7 @@ from core.config import (
     TrainConfig,
 )
 from core.data.images import Images, to_uint8
-from core.data.sources import load
+from core.data.sources import load_once
 from core.diffusion import likelihood, samplers
 from core.diffusion.process import Diffusion
 from core.diffusion.variances import ReverseVariance
@@ -76,18 +76,31 @@ def measure(folder: Path, config: TrainConfig, measurement: Measurement, work: W
     return take(trained, measurement, work)
 
 
-def images_of(trained: Trained, split: str, housekeeping: Housekeeping) -> Images:
-    """A split of the data that the network was trained on."""
-    return load(trained.config.data.name, split, housekeeping.data_path or None)
+def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeeping) -> Images:
+    """The data set that a measurement needs; Refused when it or the features will not do."""
+    likelihood_wanted = isinstance(measurement, Likelihood)
+    split = measurement.split if likelihood_wanted else measurement.reference
+    images = load_once(config.data.name, split, housekeeping.data_path or None)
+    if likelihood_wanted:
+        if measurement.images > len(images):
+            raise Refused(
+                f"{images.name} has {len(images)} images: lower measure.nll.images="
+                f"{measurement.images}"
+            )
+        return images
+    dimension = extractor(measurement.features, images.channels, images.size).dimension
+    for what, n in (("measure.fd.images", measurement.images), (images.name, len(images))):
+        if n <= dimension:
+            raise Refused(
+                f"{what}: {n} images are too few for {dimension} features, at least "
+                f"{dimension + 1} are needed"
+            )
+    return images
 
 
 def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Result:
     """The bound on the first images of a split, in bits/dim (core/diffusion/likelihood.py)."""
-    images = images_of(trained, settings.split, work.housekeeping)
-    if settings.images > len(images):
-        raise Refused(
-            f"{images.name} has {len(images)} images: lower measure.nll.images={settings.images}"
-        )
+    images = check(trained.config, settings, work.housekeeping)
     schedule = likelihood_chain(trained.config.diffusion, settings)
     diffusion = Diffusion(schedule, trained.device)
     strata = likelihood.STRATA[settings.estimator](schedule.K)
@@ -163,12 +176,7 @@ def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
     """Frechet distance of drawn images to the whole reference split."""
     channels, size, _ = trained.shape
     features = extractor(settings.features, channels, size)
-    if settings.images <= features.dimension:
-        raise Refused(
-            f"measure.fd.images={settings.images} is too few for {features.dimension} features: "
-            f"at least {features.dimension + 1} are needed"
-        )
-    reference = images_of(trained, settings.reference, work.housekeeping)
+    reference = check(trained.config, settings, work.housekeeping)
     shards = [
         _shard(trained, settings, range(first, min(first + SHARD, settings.images)), work)
         for first in range(0, settings.images, SHARD)

@@ -49,11 +49,15 @@ def train(
         trainer.load_state_dict(state)
     _cut_log(log, trainer.step)
 
+    def last_good() -> str:
+        found = checkpoint.paths(checkpoints, RESUME)
+        return f" in {found[0]}" if found else ", had there been one,"
+
     def save() -> None:
         if not trainer.finite():
             raise Refused(
                 f"training diverged before step {trainer.step}: loss or weights are not finite; "
-                f"the last good checkpoint is kept in {checkpoints}; try a lower optim.lr",
+                f"the last good checkpoint stays{last_good()}; try a lower optim.lr",
                 code=1,
                 lasting=True,
             )

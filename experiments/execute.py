@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
-from core.data.sources import load
+from core.data.sources import load_once
 from core.errors import DiskFull, Refused
 from core.measurements import Work, measure
 from core.trained import snapshot_path
@@ -111,7 +111,7 @@ def _train(task: Task, report: Report, stop: Callable[[], bool]) -> None:
     run, config = task.run, task.config
     (run.folder / "trained").unlink(missing_ok=True)
     began = time.monotonic()
-    images = load(config.data.name, "train", task.housekeeping.data_path or None)
+    images = load_once(config.data.name, "train", task.housekeeping.data_path or None)
     snapshots = {*task.housekeeping.snapshots, *(a.settings.at for a in task.asked)}
     housekeeping = replace(task.housekeeping, snapshots=tuple(sorted(snapshots)))
     report("train", 0, config.optim.steps, "")

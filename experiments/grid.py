@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from core.chains import likelihood_chain, sampling_chain, training_chain
-from core.config import METRICS, Likelihood, Measurement, TrainConfig
+from core.config import METRICS, Measurement, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
+from experiments.limits import check
 from experiments.overrides import HOUSEKEEPING, RESERVED, Request, typed
 from experiments.runs import digest
 
@@ -82,17 +82,18 @@ def expand(request: Request) -> Grid:
     rows = _rows(grid)
     expanded = [_fields(row, terms) for row in rows]
     typed_in = _fields(request.overrides, terms)
-    _refuse_varied(request, typed_in, expanded)
-    _refuse_unknown(typed_in, grid)
+    _refuse_varied(request, typed_in, expanded, grid)
+    _refuse_unknown(typed_in, terms)
 
-    cells = []
+    cells, base = [], _fields(grid.get("base") or {}, terms)
+    data = _data_digest(request, typed_in, [scale.get("train") or {}, base, *expanded])
     for seed, (row, values) in itertools.product(seeds, zip(rows, expanded)):
-        base = _fields(grid.get("base", {}), terms)
         layers = [scale.get("train", {}), _training(base), _training(values), {"seed": seed}]
         config = typed(TrainConfig, [*layers, _training(typed_in)], "")
-        config = _with_data(config, request)
+        if config.data.name == "folder":
+            config = typed(TrainConfig, [_flat(config), {"data.digest": data}], "")
         asked = _measurements(config, grid, scale, [base, values, typed_in])
-        _check(config, asked)
+        check(config, {item.name: item.settings for item in asked})
         cells.append(Cell(row, seed, config, digest(config), asked))
     _refuse_twins(cells)
     return Grid(
@@ -150,37 +151,43 @@ def _training(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith("measure.")}
 
 
-def _refuse_varied(request: Request, typed_in: dict, rows: list[dict]) -> None:
+def _refuse_varied(request: Request, typed_in: dict, rows: list[dict], grid: dict) -> None:
     """A key that the grid varies cannot be fixed from outside: rows would collapse into one."""
     for key in [*typed_in, *request.overrides]:
-        if len({str(row.get(key)) for row in rows}) > 1:
+        varied = len({str(row.get(key)) for row in rows}) > 1
+        for name, entry in (grid.get("measure") or {}).items():
+            of_one = key.startswith(f"measure.{name}.")
+            field = key.removeprefix(f"measure.{name}." if of_one else "measure.")
+            if key.startswith("measure."):
+                varied |= of_one and len({str(row.get(f"measure.{field}")) for row in rows}) > 1
+                varied |= field in (entry.get("axes") or {})
+        if varied:
             raise Refused(f"{request.grid} varies {key}; the command line cannot fix it")
 
 
-def _refuse_unknown(typed_in: dict[str, Any], grid: dict) -> None:
+def _refuse_unknown(typed_in: dict[str, Any], terms: dict) -> None:
     """Names at the first level, where a word may be meant for the launcher as well."""
     names = [f.name for f in fields(TrainConfig)]
     known = [*RESERVED, *HOUSEKEEPING, *names, "measure"]
     for key in typed_in:
         first = key.split(".")[0]
         if first not in known:
-            raise Refused(
-                f"unknown key '{key}'{_did_you_mean(first, known)}; --help shows the keys"
-            )
-        if first in names and "." in key:
-            continue
-        if first == "seed":
+            dotted = {name.rpartition(".")[2]: name for name in _flat(TrainConfig())}
+            near = _did_you_mean(dotted.get(first, first), [*known, *terms, *dotted.values()])
+            raise Refused(f"unknown key '{key}'{near or '; --help shows the keys'}")
+        if key == "seed":
             raise Refused("seeds are given as seeds=[0,1,2]")
+        if key in ("data.digest", "recipe"):
+            raise Refused(f"{key} is not for the command line: the code sets it")
 
 
-def _with_data(config: TrainConfig, request: Request) -> TrainConfig:
-    """A folder's content becomes part of the identity; its path does not."""
-    path = request.housekeeping.data_path
-    if config.data.name != "folder":
-        return config
-    if not path:
+def _data_digest(request: Request, typed_in: dict, layers: list[dict]) -> str:
+    """Of the user's own images: their content is part of a run's identity, their path is not."""
+    if not any(layer.get("data.name") == "folder" for layer in [*layers, typed_in]):
+        return ""
+    if not request.housekeeping.data_path:
         raise Refused("data.name=folder needs data_path=FOLDER, or a .zip of images")
-    return typed(TrainConfig, [_flat(config), {"data.digest": content_digest(Path(path))}], "")
+    return content_digest(Path(request.housekeeping.data_path))
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -241,46 +248,20 @@ def _for_measurement(layer: dict[str, Any], name: str, kind: type, grid: dict) -
         rest = key.removeprefix("measure.")
         first = rest.split(".")[0]
         if first in names:
-            if first == name and "." in rest:
+            if "." not in rest:
+                raise Refused(f"{key}={value}: set a field of it, as in {key}.images=100")
+            if first == name:
                 mine[rest.removeprefix(f"{name}.")] = value
             continue
         if first in {f.name for f in fields(kind)}:
             mine[rest] = value
         elif not any(first in {f.name for f in fields(k)} for k in kinds.values() if k):
-            raise Refused(f"{key}: no measurement of this grid is called or has '{first}'")
+            there = [*names, *(f.name for k in kinds.values() if k for f in fields(k))]
+            raise Refused(
+                f"{key}: no measurement of this grid is called or has '{first}'"
+                f"{_did_you_mean(first, there)}"
+            )
     return mine
-
-
-def _check(config: TrainConfig, asked: tuple[Asked, ...]) -> None:
-    """What no type can say, found before anything runs."""
-    T = config.diffusion.T
-    try:
-        training_chain(config.diffusion)
-    except ValueError as error:
-        raise Refused(f"diffusion.T={T}: {error}") from error
-    optim = config.optim
-    for key, value in (("steps", optim.steps), ("batch_size", optim.batch_size), ("lr", optim.lr)):
-        if not value > 0:
-            raise Refused(f"optim.{key}={value} must be positive")
-    if not optim.ema or not all(0 <= rate < 1 for rate in optim.ema):
-        raise Refused(f"optim.ema={list(optim.ema)}: give at least one rate, each in [0, 1)")
-    if not 0 <= config.unet.dropout < 1:
-        raise Refused(f"unet.dropout={config.unet.dropout} must be in [0, 1)")
-    for item in asked:
-        settings, name = item.settings, f"measure.{item.name}"
-        try:
-            if isinstance(settings, Likelihood):
-                likelihood_chain(config.diffusion, settings)
-            else:
-                sampling_chain(config.diffusion, settings.sampler)
-        except ValueError as error:
-            raise Refused(f"{name} on a chain of T={T}: {error}") from error
-        if not 0 < settings.at <= 1:
-            raise Refused(f"{name}.at={settings.at} must be in (0, 1]")
-        if not -1 <= settings.ema < len(optim.ema):
-            raise Refused(f"{name}.ema={settings.ema}, but optim.ema has {len(optim.ema)} rate(s)")
-        if settings.images < 2:
-            raise Refused(f"{name}.images={settings.images}: at least 2 are needed")
 
 
 def _refuse_twins(cells: list[Cell]) -> None:

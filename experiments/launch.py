@@ -14,8 +14,9 @@ import torch
 from core import build
 from core.chains import likelihood_chain, sampling_chain
 from core.config import Likelihood
-from core.data.sources import load
+from core.data.sources import load_once
 from core.diffusion.likelihood import STRATA
+from core.measurements import check
 from core.trainer import check_enough
 from experiments.board import Board
 from experiments.execute import Task
@@ -59,17 +60,23 @@ def task_costs(task: Task) -> dict[str, float]:
 def preflight(tasks: list[Task]) -> None:
     """Refuses what cannot run before anything is started or written: data, sizes, device."""
     checked = set()
+
+    def once(*key) -> bool:
+        new = key not in checked
+        checked.add(key)
+        return new
+
     for task in tasks:
         config, housekeeping = task.config, task.housekeeping
-        key = (config.data, config.unet, config.optim.batch_size, config.objective.name)
-        if key in checked:
-            continue
-        checked.add(key)
-        build.device(housekeeping)
-        images = load(config.data.name, "train", housekeeping.data_path or None)
-        check_enough(images, config.optim.batch_size)
-        with torch.device("meta"):
-            build.network(config, images.channels, images.size, images.classes)
+        if once(config.data, config.unet, config.optim.batch_size, config.objective.name):
+            build.device(housekeeping)
+            images = load_once(config.data.name, "train", housekeeping.data_path or None)
+            check_enough(images, config.optim.batch_size)
+            with torch.device("meta"):
+                build.network(config, images.channels, images.size, images.classes)
+        for asked in task.missing:
+            if once(config.data, asked.settings):
+                check(config, asked.settings, housekeeping)
 
 
 @dataclass

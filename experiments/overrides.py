@@ -28,6 +28,12 @@ class Request:
     overrides: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()  # as typed
 
+    @property
+    def name(self) -> str:
+        """Of tables and figures: grid and scale, and what the command line changed."""
+        changed = [f"{key}={value}" for key, value in sorted(self.overrides.items())]
+        return ".".join([self.grid, self.scale, *changed]).replace("/", "_")
+
 
 RESERVED = ("grid", "scale", "seeds", "on", "list", "retry", "results")
 HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
@@ -60,11 +66,23 @@ def parse(words: list[str], **defaults: Any) -> Request:
         raise Refused("retry= takes one value: failed")
     for key in ("grid", "scale", "on"):
         if key in reserved:
-            reserved[key] = str(reserved[key])
+            reserved[key] = "" if reserved[key] is None else str(reserved[key])
     housekeeping = typed(Housekeeping, [keeping], "") if keeping else Housekeeping()
+    _check_housekeeping(housekeeping)
     return replace(
         request, **reserved, housekeeping=housekeeping, overrides=values, words=tuple(words)
     )
+
+
+def _check_housekeeping(keeping: Housekeeping) -> None:
+    for key in ("log_every", "eval_batch"):
+        if getattr(keeping, key) < 1:
+            raise Refused(f"{key}={getattr(keeping, key)}: at least 1")
+    for key in ("microbatch", "threads", "checkpoint_seconds"):
+        if not getattr(keeping, key) >= 0:
+            raise Refused(f"{key}={getattr(keeping, key)}: 0 or more")
+    if not all(0 < at <= 1 for at in keeping.snapshots):
+        raise Refused(f"snapshots={list(keeping.snapshots)}: fractions of the training, in (0, 1]")
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
@@ -93,5 +111,7 @@ def typed(kind: type, layers: list[dict[str, Any]], prefix: str) -> Any:
                 config = OmegaConf.merge(config, nested)
             except (OmegaConfBaseException, ValueError, TypeError) as error:
                 reason = str(error).splitlines()[0]
+                if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
+                    reason = "an item of the list has the wrong type"
                 raise Refused(f"{prefix}{key}={value}: {reason}") from error
     return OmegaConf.to_object(config)

@@ -125,7 +125,7 @@ def launch(grid: Grid, request: Request, runs: Runs) -> int:
     if not todo:
         if not failed_before:
             print(f"{grid.name} at scale {grid.scale} is complete: nothing to do. Its table:")
-            print(request.results / "tables" / f"{grid.name}.{grid.scale}.md")
+            print(request.results / "tables" / f"{request.name}.md")
         return 1 if failed_before else 0
 
     from experiments import launch  # late: torch takes seconds to import

@@ -24,7 +24,10 @@ ID_LENGTH = 10
 def digest(config: Any, *words: str) -> str:
     """First hex digits of SHA-256 over the canonical JSON of a complete configuration."""
     content = [*words, to_dict(config)] if words else to_dict(config)
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise Refused("a number in the configuration is not finite: give a finite one") from error
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 

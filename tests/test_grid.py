@@ -228,7 +228,7 @@ def test_a_mistake_in_a_word_is_refused_in_one_line_that_names_it(word, says):
         ("measure.fd.sampler.skip=1", r"measure.fd .*skip must be in \[0, 1\)"),
         ("measure.fd.at=1.1", r"measure.fd.at=1.1 must be in \(0, 1\]"),
         ("measure.nll.ema=1", r"measure.nll.ema=1, but optim.ema has 1 rate\(s\)"),
-        ("measure.nll.images=1", "measure.nll.images=1: at least 2"),
+        ("measure.nll.images=1", "measure.nll.images=1 must be at least 2"),
     ],
 )
 def test_a_value_that_no_training_or_measurement_can_have_is_refused(word, says):

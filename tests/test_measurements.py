@@ -65,7 +65,7 @@ def work(tmp_path, monkeypatch):
         whole = load(name, split, path)
         return replace(whole, pixels=whole.pixels[:200], labels=whole.labels[:200])
 
-    monkeypatch.setattr(measurements, "load", few)
+    monkeypatch.setattr(measurements, "load_once", few)
 
     def make(name: str = "a", stop=lambda: False, **housekeeping) -> Work:
         progress = []
@@ -271,7 +271,7 @@ def test_a_measurement_is_of_the_weights_at_its_fraction_and_average(folder, wor
 def test_too_few_images_for_the_features_are_refused_before_any_is_drawn(folder, work):
     made = work()
     says = refusal(folder, CONFIG, replace(DRAWN, images=64), made)
-    assert "measure.fd.images=64 is too few for 64 features: at least 65" in says
+    assert "measure.fd.images: 64 images are too few for 64 features, at least 65" in says
     assert made.seen == []
 
 

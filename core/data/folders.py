@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from core.data.fashion_mnist import Split
+from core.data.identity import is_image
 from core.data.images import Images
 from core.errors import Refused
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 HOLD_OUT = 10  # without splits, one image in so many is a test image
 
 # What zipfile, NumPy and Pillow raise for missing and damaged files.
@@ -101,16 +101,10 @@ def _open_archive(path: Path) -> Archive:
         raise Refused(f"'{path}' is neither a folder nor a .zip: give data_path one of these")
     else:
         raise Refused(f"'{path}' does not exist: correct data_path")
-    names = sorted(name for name in names if _is_image(name))
+    names = sorted(name for name in names if is_image(name))
     if not names:
         raise Refused(f"'{path}' has no .png, .jpg or .jpeg images: correct data_path")
     return Archive(path, names, read)
-
-
-def _is_image(name: str) -> bool:
-    parts = name.split("/")
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _without_leading_directory(places: list[list[str]]) -> list[list[str]]:

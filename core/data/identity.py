@@ -1,4 +1,4 @@
-"""The identity of a user's own images: a hash of their content that no path enters."""
+"""Which files are images, and the identity of a user's own: a hash that no path enters."""
 
 import hashlib
 import zipfile
@@ -6,9 +6,18 @@ from pathlib import Path
 
 from core.errors import Refused
 
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+def is_image(name: str) -> bool:
+    """Whether a path relative to the data set's folder or .zip is an image, and not hidden."""
+    parts = name.split("/")
+    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    return not hidden and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
 
 def content_digest(path: Path) -> str:
-    """16 hex digits over the names, relative to `path`, and the bytes of all files in it.
+    """16 hex digits over the names, relative to `path`, and the bytes of all images in it.
 
     path: a folder or a .zip. Refused when it is neither.
     """
@@ -16,11 +25,15 @@ def content_digest(path: Path) -> str:
     if path.is_dir():
         files = sorted((f.relative_to(path).as_posix(), f) for f in path.rglob("*") if f.is_file())
         for name, file in files:
+            if not is_image(name):
+                continue
             content.update(f"{name}\0{file.stat().st_size}\0".encode())
             content.update(file.read_bytes())
     elif path.is_file() and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for entry in sorted(archive.infolist(), key=lambda e: e.filename):
+                if not is_image(entry.filename):
+                    continue
                 # A .zip carries a checksum of every file.
                 content.update(f"{entry.filename}\0{entry.file_size}\0{entry.CRC}\0".encode())
     else:

@@ -5,6 +5,7 @@ Everything a user can get wrong is refused in one line (core/errors.py).
 
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,7 @@ def load_fashion16(split: Split) -> Images:
             "python -m core.data.make_fashion16"
         ) from error
     return grey(f"fashion16 {split}", pixels, labels)
+
+
+# Images are never changed: one process reads each split once, however many runs it serves.
+load_once = lru_cache(maxsize=4)(load)

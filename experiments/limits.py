@@ -1,0 +1,57 @@
+"""What no type can say about a configuration, found before anything runs."""
+
+import math
+
+from core.chains import likelihood_chain, sampling_chain, training_chain
+from core.config import Likelihood, Measurement, TrainConfig
+from core.errors import Refused
+
+
+def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
+    """What no type can say, found before anything runs."""
+    T = config.diffusion.T
+    try:
+        training_chain(config.diffusion)
+    except ValueError as error:
+        raise Refused(f"diffusion.T={T}: {error}") from error
+    optim, unet, objective = config.optim, config.unet, config.objective
+    finite, share, channels = math.isfinite, objective.uniform_share, unet.channels
+    rules = [
+        ("optim.steps", optim.steps, optim.steps > 0, "positive"),
+        ("optim.batch_size", optim.batch_size, optim.batch_size > 0, "positive"),
+        ("optim.lr", optim.lr, optim.lr > 0 and finite(optim.lr), "positive and finite"),
+        ("optim.weight_decay", optim.weight_decay, 0 <= optim.weight_decay < 1, "in [0, 1)"),
+        ("optim.warmup", optim.warmup, optim.warmup >= 0, "0 or more"),
+        ("objective.vlb_weight", objective.vlb_weight, finite(objective.vlb_weight), "finite"),
+        ("objective.history", objective.history, objective.history > 0, "positive"),
+        ("objective.uniform_share", share, 0 <= share <= 1, "in [0, 1]"),
+        ("unet.channels", channels, channels > 0 and channels % 2 == 0, "positive and even"),
+        ("unet.res_blocks", unet.res_blocks, unet.res_blocks > 0, "positive"),
+        ("unet.heads", unet.heads, unet.heads > 0, "positive"),
+        ("unet.dropout", unet.dropout, 0 <= unet.dropout < 1, "in [0, 1)"),
+    ]
+    for name, settings in measurements.items():
+        name = f"measure.{name}"
+        rules += [
+            (f"{name}.seed", settings.seed, settings.seed >= 0, "0 or more"),
+            (f"{name}.images", settings.images, settings.images > 1, "at least 2"),
+            (f"{name}.at", settings.at, 0 < settings.at <= 1, "in (0, 1]"),
+        ]
+    for key, value, right, what in rules:
+        if not right:
+            raise Refused(f"{key}={value} must be {what}")
+    if not unet.channel_mult or min(unet.channel_mult) < 1:
+        raise Refused(f"unet.channel_mult={list(unet.channel_mult)}: give positive whole numbers")
+    if not optim.ema or not all(0 <= rate < 1 for rate in optim.ema):
+        raise Refused(f"optim.ema={list(optim.ema)}: give at least one rate, each in [0, 1)")
+    for name, settings in measurements.items():
+        name = f"measure.{name}"
+        try:
+            if isinstance(settings, Likelihood):
+                likelihood_chain(config.diffusion, settings)
+            else:
+                sampling_chain(config.diffusion, settings.sampler)
+        except ValueError as error:
+            raise Refused(f"{name} on a chain of T={T}: {error}") from error
+        if not -1 <= settings.ema < len(optim.ema):
+            raise Refused(f"{name}.ema={settings.ema}, but optim.ema has {len(optim.ema)} rate(s)")
