@@ -173,7 +173,7 @@ def test_a_typo_in_the_name_of_a_grid_or_scale_is_refused_with_the_nearest(words
     [
         ("optm.steps=3", "unknown key 'optm.steps'. Did you mean 'optim'"),
         ("sedes=3", "unknown key 'sedes'. Did you mean 'seeds'"),
-        ("dropout=0.1", "unknown key 'dropout'.*--help"),
+        ("dropout=0.1", "unknown key 'dropout'. Did you mean 'unet.dropout'"),
         ("unet.dropuot=0.1", "unet.dropuot=0.1: .*mean: 'dropout'"),
         ("optim.step=3", "optim.step=3: .*mean: 'steps'"),
         ("data.name=fashon", "data.name=fashon: .*'fashion16', 'fashion', 'folder'"),
