@@ -58,6 +58,7 @@ class OptimConfig:
     lr: float = 1e-4  # AdamW, betas (0.9, 0.999), eps 1e-8, constant after the warm-up
     weight_decay: float = 0.0
     warmup: int = 0  # steps of linear warm-up; paper none
+    grad_clip: float = late(0.0)  # largest norm of the gradient; 0: no clipping, as in the paper
     ema: tuple[float, ...] = (0.9999,)  # rates of the averages; all come from one training
 
 

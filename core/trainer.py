@@ -9,6 +9,7 @@ import json
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from core import build
 from core.chains import training_chain
@@ -67,6 +68,8 @@ class Trainer:
             losses.append(self._backward(indices[part], t[part], weights[part], eps[part]))
         for group in self.optimizer.param_groups:
             group["lr"] = optim.lr * min(1.0, (self.step + 1) / max(1, optim.warmup))
+        if optim.grad_clip:
+            clip_grad_norm_(self.model.parameters(), optim.grad_clip)
         self.optimizer.step()
         self.ema.update()
         self.timesteps.update(t, torch.cat(losses))
@@ -102,7 +105,7 @@ class Trainer:
         """Means since the last line, and begins a new one.
 
         loss as trained on; mse (L_simple) and vlb (bits/dim) where the objective has them;
-        grad_norm of the last step.
+        grad_norm of the last step, after clipping.
         """
         loss, mse, vlb = (self.sums / max(1, self.summed)).tolist()
         line = {"step": self.step, "loss": loss}

@@ -22,6 +22,7 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         ("optim.lr", optim.lr, optim.lr > 0 and finite(optim.lr), "positive and finite"),
         ("optim.weight_decay", optim.weight_decay, 0 <= optim.weight_decay < 1, "in [0, 1)"),
         ("optim.warmup", optim.warmup, optim.warmup >= 0, "0 or more"),
+        ("optim.grad_clip", optim.grad_clip, 0 <= optim.grad_clip < math.inf, "0 or more"),
         ("objective.vlb_weight", objective.vlb_weight, finite(objective.vlb_weight), "finite"),
         ("objective.history", objective.history, objective.history > 0, "positive"),
         ("objective.uniform_share", share, 0 <= share <= 1, "in [0, 1]"),

@@ -354,3 +354,15 @@ def test_every_image_is_seen_once_per_epoch_and_the_loss_goes_down(tmp_path):
     losses = [line["mse"] for line in log(tmp_path)]
     assert losses[-1] < 0.6 * losses[0]
     assert min(b - a for a, b in pairwise(line["step"] for line in log(tmp_path))) == 10
+
+
+def test_clipping_scales_the_gradient_to_the_given_norm_and_keeps_its_direction():
+    gradients = []
+    for clip in (0.0, 1e-2):
+        trainer = Trainer(with_optim(tiny(), grad_clip=clip), IMAGES, KEEPING)
+        trainer.one_step()
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
+    free, clipped = gradients
+    assert free.norm() > 0.02
+    assert clipped.norm().item() == pytest.approx(1e-2, rel=1e-3)
+    assert torch.cosine_similarity(free, clipped, dim=0).item() == pytest.approx(1, abs=1e-5)
