@@ -101,17 +101,46 @@ def typed(kind: type, layers: list[dict[str, Any]], prefix: str) -> Any:
     Refused, in one line: an unknown field (with the nearest names), a wrong type, a wrong choice.
     prefix: how the user's key begins, for the message.
     """
-    config = OmegaConf.structured(kind)
+    values: dict[str, Any] = {}
     for layer in layers:
-        for key, value in layer.items():
-            try:
-                nested: Any = value
-                for part in reversed(key.split(".")):
-                    nested = {part: nested}
-                config = OmegaConf.merge(config, nested)
-            except (OmegaConfBaseException, ValueError, TypeError) as error:
-                reason = str(error).splitlines()[0]
-                if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
-                    reason = "an item of the list has the wrong type"
-                raise Refused(f"{prefix}{key}={value}: {reason}") from error
-    return OmegaConf.to_object(config)
+        values |= _dotted(layer)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), _nested(values)))
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise _blame(kind, values, prefix) from error
+
+
+def _dotted(layer: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts, which a YAML file may have, as dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in layer.items():
+        if isinstance(value, dict):
+            out |= _dotted(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested dicts."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        inner = out
+        for part in parents:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return out
+
+
+def _blame(kind: type, values: dict[str, Any], prefix: str) -> Refused:
+    """The refusal that names the first key that cannot be merged."""
+    for key, value in values.items():
+        try:
+            OmegaConf.merge(OmegaConf.structured(kind), _nested({key: value}))
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
+                reason = "an item of the list has the wrong type"
+            return Refused(f"{prefix}{key}={value}: {reason}")
+    return Refused(f"{prefix}{', '.join(values)}: these do not go together")
