@@ -27,12 +27,12 @@ from experiments.runs import Run, Runs, digest, label, write_json
 
 # Row -> the ids of its runs, seed 0 first.
 LAPTOP = {
-    "1K linear L_simple": ["ccba240782", "7574dd3432", "2cd8d09e69"],
-    "4K linear L_simple": ["1540ab0ba9", "e647e345a6", "d38d298251"],
-    "4K linear L_hybrid": ["f60c9df91e", "f86263f176", "ab65fa45cd"],
-    "4K cosine L_simple": ["f998385ae5", "c8038aae8f", "41f66c138e"],
-    "4K cosine L_hybrid": ["d46e53d908", "29ef16489d", "9c2dfd37c6"],
-    "4K cosine L_vlb": ["18c49aa0a9", "9f1074b88a", "7dd0c3b6c6"],
+    "1K linear L_simple": ["ad5f5084b8", "8bb68dced2", "559e46d1cd"],
+    "4K linear L_simple": ["2c2076ffed", "a99a43b8d6", "c1fab2e571"],
+    "4K linear L_hybrid": ["4eb5560833", "c7fd63f0dd", "ec92730609"],
+    "4K cosine L_simple": ["ebc40e5f6f", "329990f035", "5e9f037ec1"],
+    "4K cosine L_hybrid": ["b7fce9103e", "c86bdbdddf", "6fe015e233"],
+    "4K cosine L_vlb": ["7072b2042e", "3d56f1a30e", "b488796554"],
 }
 SMOKE = {
     "1K linear L_simple": ["1f2b163e09"],
