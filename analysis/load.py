@@ -19,7 +19,7 @@ from core.errors import Refused
 from experiments.grid import HERE as EXPERIMENTS
 from experiments.grid import Grid, expand
 from experiments.overrides import ROOT, Request
-from experiments.runs import Runs, read_json
+from experiments.runs import Runs
 
 REFERENCE = ROOT / "results" / "reference"
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -137,15 +137,3 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def published() -> pd.DataFrame:
     """The paper's numbers in long form, `value` as printed: the suite's own copy."""
     return pd.read_csv(PUBLISHED, dtype={"value": str})
-
-
-def hours(results: Results) -> float:
-    """Core-hours spent on trainings and measurements that are there."""
-    seconds = 0.0
-    for folder in results.frame["folder"].unique():
-        files = [folder / "provenance.json", *(folder / "measurements").glob("*.json")]
-        for path in files:
-            record = read_json(path) or {}
-            record = record.get("provenance", record)
-            seconds += record.get("seconds", 0.0) * record.get("threads", 1)
-    return seconds / 3600

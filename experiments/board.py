@@ -4,7 +4,6 @@ On a terminal the lines stay in place; elsewhere (a log file, CI) a line is prin
 begins or ends a stage, and a summary now and then.
 """
 
-import sys
 import time
 
 from rich.console import Console
@@ -93,8 +92,3 @@ class Board:
             return "estimating the time left"
         rate = (self.done - self._first) / (time.monotonic() - self.began)
         return f"{duration((self.total - self.done) / rate)} left"
-
-
-def stdout_line(text: str = "") -> None:
-    """A line of the command's result, as opposed to its progress."""
-    print(text, flush=True, file=sys.stdout)

@@ -8,7 +8,10 @@ from core.errors import Refused
 
 
 def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
-    """What no type can say, found before anything runs."""
+    """Refused when a value is out of its range, or the chains asked for do not exist.
+
+    measurements: name in the grid -> settings.
+    """
     T = config.diffusion.T
     try:
         training_chain(config.diffusion)

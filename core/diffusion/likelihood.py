@@ -8,7 +8,6 @@ strata that widen geometrically. It is unbiased, and two draws per stratum give 
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from core.diffusion.objectives import bound_term
 from core.diffusion.process import Diffusion
 from core.diffusion.samplers import Denoise
 from core.diffusion.variances import ReverseVariance
-
-Estimator = Literal["full", "stratified"]
 
 SINGLE_STEPS = 6  # strata of one step each at the beginning of the chain
 WIDENING_STRATA = 14
