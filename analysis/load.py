@@ -89,6 +89,8 @@ def _with_seeds(request: Request, source: Path) -> Grid | None:
     there = {c.seed for c in grid.cells if runs.find(c.run_id, c.config).folder.exists()}
     if not there:
         return None
+    if there == set(grid.seeds):
+        return grid
     return expand(replace(request, seeds=tuple(s for s in grid.seeds if s in there)))
 
 
@@ -96,6 +98,7 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
     lines, per_seed = [], len(grid.cells) // len(grid.seeds)
     for number, cell in enumerate(grid.cells):
         run = runs.find(cell.run_id, cell.config)
+        state = run.state
         for asked in cell.measurements:
             stored = run.measurement(asked.id) or {}
             result, provenance = stored.get("result", {}), stored.get("provenance", {})
@@ -104,7 +107,7 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
             lines.append(
                 {"row": number % per_seed}
                 | cell.row
-                | {"seed": cell.seed, "run": cell.run_id, "state": run.state}
+                | {"seed": cell.seed, "run": cell.run_id, "state": state}
                 | {"measurement": asked.name}
                 | asked.axes
                 | {

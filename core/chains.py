@@ -24,12 +24,18 @@ def training_chain(config: DiffusionConfig) -> Schedule:
     return SCHEDULES[config.schedule](config.T)
 
 
+@lru_cache(maxsize=256)
+def _kept(config: DiffusionConfig, skip: float, stride: str, steps: int | None) -> Schedule:
+    full = training_chain(config)
+    full = full.truncated(skip) if skip else full
+    if steps is None or steps == full.K:
+        return full
+    return full.respaced(STRIDES[stride](full.K, steps))
+
+
 def likelihood_chain(config: DiffusionConfig, settings: Likelihood) -> Schedule:
     """The steps over which a bound is taken (appendix E). ValueError: more than there are."""
-    full = training_chain(config)
-    if settings.steps is None or settings.steps == full.K:
-        return full
-    return full.respaced(STRIDES[settings.stride](full.K, settings.steps))
+    return _kept(config, 0.0, settings.stride, settings.steps)
 
 
 def sampling_chain(config: DiffusionConfig, sampler: SamplerConfig) -> Schedule:
@@ -37,7 +43,4 @@ def sampling_chain(config: DiffusionConfig, sampler: SamplerConfig) -> Schedule:
 
     ValueError: more steps than are left, or a number that the stride cannot keep.
     """
-    full = training_chain(config).truncated(sampler.skip)
-    if sampler.steps is None or sampler.steps == full.K:
-        return full
-    return full.respaced(STRIDES[sampler.stride](full.K, sampler.steps))
+    return _kept(config, sampler.skip, sampler.stride, sampler.steps)

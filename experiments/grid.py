@@ -6,7 +6,7 @@ line.
 """
 
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -85,15 +85,20 @@ def expand(request: Request) -> Grid:
     _refuse_varied(request, typed_in, expanded, grid)
     _refuse_unknown(typed_in, terms)
 
-    cells, base = [], _fields(grid.get("base") or {}, terms)
+    base = _fields(grid.get("base") or {}, terms)
     data = _data_digest(request, typed_in, [scale.get("train") or {}, base, *expanded])
-    for seed, (row, values) in itertools.product(seeds, zip(rows, expanded)):
-        layers = [scale.get("train", {}), _training(base), _training(values), {"seed": seed}]
-        config = typed(TrainConfig, [*layers, _training(typed_in)], "")
+    fields_of_all = [scale.get("train") or {}, _training(base)]
+    ready = []
+    for row, values in zip(rows, expanded):
+        config = typed(TrainConfig, [*fields_of_all, _training(values), _training(typed_in)], "")
         if config.data.name == "folder":
-            config = typed(TrainConfig, [_flat(config), {"data.digest": data}], "")
+            config = replace(config, data=replace(config.data, digest=data))
         asked = _measurements(config, grid, scale, [base, values, typed_in])
         check(config, {item.name: item.settings for item in asked})
+        ready.append((row, config, asked))
+    cells = []
+    for seed, (row, config, asked) in itertools.product(seeds, ready):
+        config = replace(config, seed=seed)
         cells.append(Cell(row, seed, config, digest(config), asked))
     _refuse_twins(cells)
     return Grid(

@@ -1,13 +1,14 @@
 """What a command line says: reserved words, housekeeping, and configuration fields."""
 
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from core.config import Housekeeping
+from core.config import Housekeeping, from_dict
 from core.errors import Refused
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,9 +106,28 @@ def typed(kind: type, layers: list[dict[str, Any]], prefix: str) -> Any:
     for layer in layers:
         values |= _dotted(layer)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), _nested(values)))
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise _blame(kind, values, prefix) from error
+        values = {key: _converted(kind, key, value) for key, value in values.items()}
+    except ValueError as error:
+        raise Refused(f"{prefix}{error}") from error
+    return from_dict(kind, _nested(values))
+
+
+_seen: dict[tuple, Any] = {}  # converting takes milliseconds, and cells share most of their values
+
+
+def _converted(kind: type, key: str, value: Any) -> Any:
+    """The value of one dotted field as its type has it. ValueError: "key=value: why not"."""
+    same = (kind, key, type(value), repr(value))
+    if same not in _seen:
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(kind), _nested({key: value}))
+            _seen[same] = attrgetter(key)(OmegaConf.to_object(merged))
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
+                reason = "an item of the list has the wrong type"
+            raise ValueError(f"{key}={value}: {reason}") from error
+    return _seen[same]
 
 
 def _dotted(layer: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -131,16 +151,3 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[last] = value
     return out
-
-
-def _blame(kind: type, values: dict[str, Any], prefix: str) -> Refused:
-    """The refusal that names the first key that cannot be merged."""
-    for key, value in values.items():
-        try:
-            OmegaConf.merge(OmegaConf.structured(kind), _nested({key: value}))
-        except (OmegaConfBaseException, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
-                reason = "an item of the list has the wrong type"
-            return Refused(f"{prefix}{key}={value}: {reason}")
-    return Refused(f"{prefix}{', '.join(values)}: these do not go together")
