@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.textbook import TextbookUNet
 from core import build
 from core.config import TrainConfig, UNetConfig
 from core.diffusion.process import Diffusion
@@ -47,6 +48,25 @@ def test_the_papers_networks_have_their_number_of_parameters(size, mult, expecte
     with torch.device("meta"):
         unet = UNet(size, 3, 6, 128, mult, 3, (16, 8))
     assert sum(p.numel() for p in unet.parameters()) == expected
+
+
+@CONDITIONINGS
+@pytest.mark.parametrize("res_blocks, mult", [(1, (1, 2, 2)), (2, (2, 3))])
+def test_function_and_gradients_are_those_of_the_network_as_a_textbook_writes_it(
+    conditioning, res_blocks, mult
+):
+    settings = (8, 2, 3, 16, mult, res_blocks, (4,))
+    unet = perturbed(UNet(*settings, conditioning=conditioning)).double()
+    textbook = TextbookUNet(*settings, conditioning=conditioning).double()
+    textbook.load_state_dict(unet.state_dict())
+    x, time = inputs()
+    outputs = []
+    for network in (unet, textbook):
+        outputs.append(network(x.double(), time))
+        outputs[-1].square().sum().backward()
+    torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-12)
+    for ours, plain in zip(unet.parameters(), textbook.parameters()):
+        torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-9, atol=1e-10)
 
 
 @CONDITIONINGS

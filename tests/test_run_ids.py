@@ -27,12 +27,12 @@ from experiments.runs import Run, Runs, digest, label, write_json
 
 # Row -> the ids of its runs, seed 0 first.
 LAPTOP = {
-    "1K linear L_simple": ["ad5f5084b8", "8bb68dced2", "559e46d1cd"],
-    "4K linear L_simple": ["2c2076ffed", "a99a43b8d6", "c1fab2e571"],
-    "4K linear L_hybrid": ["4eb5560833", "c7fd63f0dd", "ec92730609"],
-    "4K cosine L_simple": ["ebc40e5f6f", "329990f035", "5e9f037ec1"],
-    "4K cosine L_hybrid": ["b7fce9103e", "c86bdbdddf", "6fe015e233"],
-    "4K cosine L_vlb": ["7072b2042e", "3d56f1a30e", "b488796554"],
+    "1K linear L_simple": ["88a900fc12", "bca43f7337", "4dbed91b6d"],
+    "4K linear L_simple": ["3a8a3f7d9c", "ebda07f7aa", "c241778696"],
+    "4K linear L_hybrid": ["948c145c29", "1e81d971cd", "194f9e2c4d"],
+    "4K cosine L_simple": ["69ad22ca1d", "950807168a", "07c84f225c"],
+    "4K cosine L_hybrid": ["8d76258e07", "f7fc02e5bd", "37da7f15da"],
+    "4K cosine L_vlb": ["455bb42d66", "90e59a2075", "5c938ff219"],
 }
 SMOKE = {
     "1K linear L_simple": ["1f2b163e09"],

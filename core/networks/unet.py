@@ -121,14 +121,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x: [N, n_in, H, W];  embedding: [N, width], after its SiLU -> [N, n_out, H, W]."""
         h = self.conv_in(F.silu(self.norm_in(x)))
-        condition = self.condition(embedding)[:, :, None, None]
+        condition = self.condition(embedding)
         if self.scale_shift:
             scale, shift = condition.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
+            h = conditioned_norm(self.norm_out, h, 1 + scale, shift)
         else:
-            h = self.norm_out(h + condition)
+            h = self.norm_out(h + condition[:, :, None, None])
         h = self.conv_out(self.dropout(F.silu(h)))
-        return self.skip(x) + h
+        return h.add_(self.skip(x))  # in place: no gradient needs the convolution's result
 
 
 class Attention(nn.Module):
@@ -146,11 +146,20 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, n, H, W] -> the same shape."""
         N, n, H, W = x.shape
-        qkv = self.qkv(self.norm(x).view(N, n, H * W))
+        qkv = per_pixel(self.qkv, self.norm(x).reshape(N, n, H * W))
         # Channels are ordered [heads, (q, k, v), n/heads], as in OpenAI's checkpoints.
         q, k, v = qkv.view(N * self.heads, 3, n // self.heads, H * W).unbind(1)
         h = attend(q, k, v).reshape(N, n, H * W)
-        return x + self.project(h).view(N, n, H, W)
+        return per_pixel(self.project, h).view(N, n, H, W).add_(x)
+
+
+def per_pixel(layer: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution of width 1 as the matrix product it is: half its time on the CPU.
+
+    x: [N, n_in, L] -> [N, n_out, L].
+    """
+    weight = layer.weight.squeeze(2).expand(len(x), -1, -1)
+    return torch.baddbmm(layer.bias[:, None], weight, x)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -171,13 +180,21 @@ class Downsample(nn.Conv2d):
 
 
 class Upsample(nn.Conv2d):
-    """Doubles the resolution by repetition, then a convolution."""
+    """Doubles the resolution by repetition, then a convolution; both in one step.
+
+    A repeated pixel meets neighbouring weights with the same value. Their sums are the kernel, of
+    4 x 4 and stride 2, of a transposed convolution with 4/9 of the multiplications.
+    """
 
     def __init__(self, n: int):
         super().__init__(n, n, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+        """x: [N, n, H, W] -> [N, n, 2H, 2W]."""
+        w = F.pad(self.weight.transpose(0, 1).flip(2, 3), (1, 1, 1, 1))
+        w = w[:, :, 1:] + w[:, :, :-1]
+        w = w[..., 1:] + w[..., :-1]
+        return F.conv_transpose2d(x, w, self.bias, stride=2, padding=1)
 
 
 def sinusoids(time: Tensor, n: int) -> Tensor:
@@ -199,6 +216,19 @@ def group_norm(n: int) -> nn.GroupNorm:
     if n >= 64 and n % 32 == 0:
         return nn.GroupNorm(32, n)
     return nn.GroupNorm(n // math.gcd(n, 4), n)
+
+
+def conditioned_norm(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """norm(x) * scale + shift in one pass. x: [N, n, H, W];  scale, shift: [N, n].
+
+    N images are normalised as one image with N times the channels and groups, whose affine
+    parameters may then differ between images.
+    """
+    N, n, H, W = x.shape
+    weight, bias = norm.weight * scale, torch.addcmul(shift, norm.bias, scale)
+    h = x.reshape(1, N * n, H, W)
+    h = F.group_norm(h, N * norm.num_groups, weight.view(-1), bias.view(-1), norm.eps)
+    return h.view(N, n, H, W)
 
 
 def zero(layer: nn.Module) -> nn.Module:
