@@ -84,6 +84,7 @@ class Housekeeping:
     threads: int = 0  # CPU threads of one run; 0: one per core for a wide network, else one
     compile: bool = False  # torch.compile
     microbatch: int = 0  # images per forward pass; 0: the whole batch
+    gradient_checkpointing: bool = False  # keep stage inputs only; a third more time
     log_every: int = 50  # steps between two lines of log.jsonl
     checkpoint_seconds: float = 60.0  # between two checkpoints
     snapshots: tuple[float, ...] = ()  # fractions of the training kept, beside those measured

@@ -42,6 +42,7 @@ class Trainer:
         self.diffusion = Diffusion(training_chain(config.diffusion), self.device)
         self.model = build.network(config, images.channels, images.size, images.classes)
         self.model.to(self.device).train()
+        self.model.gradient_checkpointing = housekeeping.gradient_checkpointing
         self.forward = torch.compile(self.model) if housekeeping.compile else self.model
         self.optimizer = build.optimizer(config.optim, self.model)
         self.ema = EMA(self.model, config.optim.ema)

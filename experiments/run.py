@@ -17,7 +17,8 @@ Any configuration field can be set, by its dotted name (core/config.py has them 
 
 and what leaves the numbers alone, without a dot:
 
-  device=cpu threads=2 compile=true microbatch=16 log_every=100 checkpoint_seconds=300 eval_batch=64
+  device=cpu threads=2 compile=true microbatch=16 gradient_checkpointing=true eval_batch=64
+  log_every=100 checkpoint_seconds=300
 
 The same command again continues what was interrupted and does nothing for what is done.
 """

@@ -291,6 +291,28 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(tmp_path, monkeypatch
     assert "cpu" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_gradient_checkpointing_keeps_less_and_changes_nothing(dropout):
+    config = tiny()
+    config = replace(config, unet=replace(config.unet, dropout=dropout))
+    kept, states = {}, {}
+    for on in (False, True):
+        sizes = kept[on] = []
+
+        def count(x, sizes=sizes):
+            sizes.append(x.numel())
+            return x
+
+        trained = Trainer(config, IMAGES, replace(KEEPING, gradient_checkpointing=on))
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            trained.one_step()
+        for _ in range(2):
+            trained.one_step()
+        states[on] = trained.model.state_dict()
+    assert all(torch.equal(states[False][name], states[True][name]) for name in states[True])
+    assert sum(kept[True]) < sum(kept[False]) / 4
+
+
 def test_bfloat16_trains_close_to_float32_with_weights_kept_in_float32():
     lines = {}
     for precision in ("float32", "bfloat16"):
