@@ -13,7 +13,7 @@ GIVEN = $(foreach V,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(V))),
 WORDS = $(foreach V,$(filter-out $(OURS),$(GIVEN)),$(call quote,$(V)=$(value $(V))))
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test
+.PHONY: help run test bench
 .SUFFIXES:
 
 help:
@@ -24,7 +24,9 @@ help:
 	@echo '    All keys: make run (with none). In zsh, quote brackets: "seeds=[0,1,2]"'
 	@echo 'make test [ARGS="-k schedule"]'
 	@echo '    Runs the tests; ARGS are for pytest.'
-	@echo 'Both first install the versions of requirements.lock into .venv, once.'
+	@echo 'make bench [ARGS="training short=true"]'
+	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks.md.'
+	@echo 'All first install the versions of requirements.lock into .venv, once.'
 	@echo 'PYTHON=python3.12 makes it with another Python, 3.11 or newer.'
 
 run: $(STAMP)
@@ -32,6 +34,15 @@ run: $(STAMP)
 
 test: $(STAMP)
 	@exec .venv/bin/python -m pytest $(ARGS)
+
+bench: .venv/peers/installed
+	@exec .venv/bin/python -m benchmarks $(ARGS)
+
+.venv/peers/installed: benchmarks/peers.lock $(STAMP)
+	@echo 'Installing the peers that the suite is compared with ...'
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade \
+	    --target .venv/peers -r benchmarks/peers.lock
+	@touch $@
 
 # .venv/unfinished is there until everything is installed, and then becomes the stamp. An
 # environment that was left unfinished, or that is of an old Python, is made afresh.

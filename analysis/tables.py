@@ -111,7 +111,9 @@ def notes(results: Results) -> list[str]:
     lines.append(
         f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = {unet.channels}, mult "
         f"{mult}, {optim.steps} steps of {optim.batch_size} images, lr {optim.lr:g}, "
-        f"EMA {optim.ema[0]:g}. Seeds: {seeds}."
+        f"EMA {optim.ema[0]:g}"
+        + (f", gradients clipped at {optim.grad_clip:g}" if optim.grad_clip else "")
+        + f". Seeds: {seeds}."
     )
     if results.request.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in results.request.overrides.items())

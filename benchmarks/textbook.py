@@ -162,3 +162,25 @@ class TextbookUNet(nn.Module):
         for stage in self.up:
             x = stage(torch.cat([x, hs.pop()], dim=1), emb)
         return self.out(x)
+
+
+def training_step(model, images, lr=1e-4, decay=0.99):
+    """The loop of a tutorial: returns a function that does one step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    average = [p.detach().clone() for p in model.parameters()]
+    alpha_bar = torch.cos(torch.linspace(0, 1, 4001)[:-1] * math.pi / 2) ** 2
+
+    def step():
+        t = torch.randint(0, 4000, (len(images),))
+        noise = torch.randn_like(images)
+        a = alpha_bar[t][:, None, None, None]
+        out = model(a.sqrt() * images + (1 - a).sqrt() * noise, t / 4)
+        loss = F.mse_loss(out[:, : images.shape[1]], noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for mean, p in zip(average, model.parameters()):
+                mean.mul_(decay).add_(p, alpha=1 - decay)
+
+    return step

@@ -6,7 +6,7 @@ and the quartiles beside it are what is reported.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ class Ratio:
     median: float
     low: float
     high: float
+
+    def scaled(self, factor: float) -> "Ratio":
+        return Ratio(self.median * factor, self.low * factor, self.high * factor)
 
     def __str__(self) -> str:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
@@ -42,11 +45,6 @@ class Times:
             self.seconds[name] / self.seconds[reference], [0.25, 0.5, 0.75]
         )
         return Ratio(float(median), float(low), float(high))
-
-    def share(self, names: Sequence[str], whole: str) -> Ratio:
-        """What several of them take together, as a part of another."""
-        together = sum(self.seconds[name] for name in names)
-        return Times({"part": together, "whole": self.seconds[whole]}).ratio("part", "whole")
 
 
 def race(contestants: dict[str, Work], rounds: int, slice_seconds: float = 0.3) -> Times:

@@ -61,13 +61,15 @@ def every_step(K: int) -> Strata:
     return Strata(K, np.arange(1, K + 1), 1)
 
 
-def widening(K: int) -> Strata:
-    """SINGLE_STEPS strata of one step, then WIDENING_STRATA whose widths grow geometrically.
+def widening(K: int, singles: int = SINGLE_STEPS, widening_strata: int = WIDENING_STRATA) -> Strata:
+    """Strata of one step each at the beginning, then others whose widths grow geometrically.
 
-    Every step once where that takes no more evaluations.
+    Terms fall about as fast as the strata widen, so each counts alike: importance sampling with a
+    proposal that is the same for all networks, whose differences stay paired. Every step once where
+    that takes no more evaluations.
     """
-    singles = min(SINGLE_STEPS, K)
-    edges = np.geomspace(singles + 1, K + 1, WIDENING_STRATA + 1)[:-1] if singles < K else []
+    singles = min(singles, K)
+    edges = np.geomspace(singles + 1, K + 1, widening_strata + 1)[:-1] if singles < K else []
     first = np.unique(np.rint([*range(1, singles + 1), *edges]).astype(np.int64))
     first = first[first <= K]  # short chains round the last edge past the end
     return Strata(K, first, DRAWS) if len(first) * DRAWS < K else every_step(K)

@@ -23,8 +23,8 @@ class UNet(nn.Module):
     conditioning     "scale_shift": GroupNorm(h)(1 + w) + b;  "additive": GroupNorm(h + b)
     classes          number of classes; 0 for an unconditional network
 
-    With the attribute `gradient_checkpointing` set, the backward pass computes each stage once more instead
-    of keeping its activations: a fraction of the memory for a third more time, the same gradients.
+    With the attribute `gradient_checkpointing` set, the backward pass computes each stage once more
+    instead of keeping its activations: a third more time, a fraction of the memory, equal results.
     """
 
     gradient_checkpointing = False
