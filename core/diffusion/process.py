@@ -15,6 +15,8 @@ from core.diffusion.gaussians import Gaussian
 from core.diffusion.schedules import Schedule
 from core.diffusion.variances import ReverseVariance
 
+Step = Tensor | int
+
 
 class Prediction(NamedTuple):
     """What the network says at (x_t, t): the noise and, where the variance is learned, v.
@@ -29,8 +31,8 @@ class Prediction(NamedTuple):
 class Diffusion:
     """q(x_t | x_0), q(x_{t-1} | x_t, x_0) and p(x_{t-1} | x_t) for one schedule on one device.
 
-    In all methods x: [N, C, H, W] and t: [N] int64 in 1..K on the device of the tables. Images are
-    in [-1, 1].
+    In all methods x: [N, C, H, W] and t: [N] int64 in 1..K on the device of the tables, or one int
+    for all images, whose coefficients need no gathering. Images are in [-1, 1].
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Diffusion:
         """[N] what the network is told: (original t - 1) * 1000/T, in [0, 1000)."""
         return self._network_time[t]
 
-    def q_sample(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def q_sample(self, x0: Tensor, t: Step, eps: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (eq. 9)."""
         return _at(self._signal_scale, t) * x0 + _at(self._noise_scale, t) * eps
 
@@ -78,23 +80,23 @@ class Diffusion:
         variance = 2 * torch.log(_at(self._noise_scale, t))
         return Gaussian(_at(self._signal_scale, t) * x0, variance)
 
-    def q_posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Gaussian:
+    def q_posterior(self, x0: Tensor, x_t: Tensor, t: Step) -> Gaussian:
         """q(x_{t-1} | x_t, x_0): mean of eq. 11, variance beta_tilde of eq. 10 (_2 for _1)."""
         return Gaussian(self.posterior_mean(x0, x_t, t), _at(self._log_beta_tilde, t))
 
-    def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Step) -> Tensor:
         """Mean of q(x_{t-1} | x_t, x_0) (eq. 11)."""
         return _at(self._from_x0, t) * x0 + _at(self._from_xt, t) * x_t
 
-    def x0_from_eps(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    def x0_from_eps(self, x_t: Tensor, t: Step, eps: Tensor) -> Tensor:
         """The x_0 for which x_t carries the noise eps: eq. 9 solved for x_0."""
         return _at(self._one_over_signal, t) * x_t - _at(self._noise_over_signal, t) * eps
 
-    def eps_from_x0(self, x_t: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+    def eps_from_x0(self, x_t: Tensor, t: Step, x0: Tensor) -> Tensor:
         """The noise that leads from x_0 to x_t: eq. 9 solved for eps."""
         return (_at(self._one_over_signal, t) * x_t - x0) / _at(self._noise_over_signal, t)
 
-    def predicted_x0(self, prediction: Prediction, x_t: Tensor, t: Tensor, clip: bool) -> Tensor:
+    def predicted_x0(self, prediction: Prediction, x_t: Tensor, t: Step, clip: bool) -> Tensor:
         """The x_0 that the predicted noise implies, [N, C, H, W]; in [-1, 1] if `clip`."""
         x0 = self.x0_from_eps(x_t, t, prediction.eps)
         return x0.clamp(-1, 1) if clip else x0
@@ -103,7 +105,7 @@ class Diffusion:
         self,
         prediction: Prediction,
         x_t: Tensor,
-        t: Tensor,
+        t: Step,
         variance: ReverseVariance,
         clip: bool,
     ) -> Gaussian:
@@ -111,10 +113,8 @@ class Diffusion:
         mean = self.posterior_mean(self.predicted_x0(prediction, x_t, t, clip), x_t, t)
         return Gaussian(mean, self.p_log_variance(prediction, t, variance))
 
-    def p_log_variance(
-        self, prediction: Prediction, t: Tensor, variance: ReverseVariance
-    ) -> Tensor:
-        """Log-variance of p_theta: [N, 1, 1, 1] when fixed, [N, C, H, W] when learned (eq. 15)."""
+    def p_log_variance(self, prediction: Prediction, t: Step, variance: ReverseVariance) -> Tensor:
+        """Log-variance of p_theta: [N, C, H, W] when learned (eq. 15), else one number per t."""
         if variance == "learned":
             if prediction.v is None:
                 raise ValueError("this network does not predict v: it was trained with L_simple")
@@ -123,6 +123,6 @@ class Diffusion:
         return _at(self._fixed[variance], t)
 
 
-def _at(table: Tensor, t: Tensor) -> Tensor:
-    """Entries of a table [K + 1] at t [N], shaped to broadcast against [N, C, H, W]."""
-    return table[t].view(-1, 1, 1, 1)
+def _at(table: Tensor, t: Step) -> Tensor:
+    """Entries of a table [K + 1] at t, shaped to broadcast against [N, C, H, W]."""
+    return table[t] if isinstance(t, int) else table[t].view(-1, 1, 1, 1)

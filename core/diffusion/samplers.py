@@ -37,9 +37,10 @@ def ancestral(
     x: x_K [N, C, H, W], standard normal. Returns x_0 [N, C, H, W]: the mean of the last step, whose
     noise is not added. clip: predicted x_0 is kept within [-1, 1].
     """
+    steps = torch.arange(diffusion.K + 1, device=x.device)
     for k in range(diffusion.K, 0, -1):
-        t = torch.full((1,), k, device=x.device)
-        p = diffusion.p_mean_variance(denoise(x, t.expand(len(x))), x, t, variance, clip)
+        prediction = denoise(x, steps[k].expand(len(x)))
+        p = diffusion.p_mean_variance(prediction, x, k, variance, clip)
         x = p.mean
         if k > 1:
             x = torch.addcmul(x, torch.exp(0.5 * p.log_variance), noise().to(x.device))
@@ -63,10 +64,10 @@ def ddim(
     sampling with variance beta_tilde. After clipping x_0, eps is taken anew from it.
     """
     beta_tilde, alpha_bar = diffusion.schedule.beta_tilde, diffusion.schedule.alpha_bar
+    steps = torch.arange(diffusion.K + 1, device=x.device)
     for k in range(diffusion.K, 0, -1):
-        t = torch.full((1,), k, device=x.device)
-        x0 = diffusion.predicted_x0(denoise(x, t.expand(len(x))), x, t, clip)
-        eps = diffusion.eps_from_x0(x, t, x0)
+        x0 = diffusion.predicted_x0(denoise(x, steps[k].expand(len(x))), x, k, clip)
+        eps = diffusion.eps_from_x0(x, k, x0)
         variance = eta**2 * beta_tilde[k]
         x = alpha_bar[k - 1] ** 0.5 * x0 + max(1 - alpha_bar[k - 1] - variance, 0.0) ** 0.5 * eps
         if eta > 0 and k > 1:
