@@ -1,7 +1,7 @@
 """Measure how fast the suite is, and write results/reference/benchmarks.md.
 
     make bench
-    python -m benchmarks [training] [sampling] [suite] [likelihood] [memory] [short=true]
+    python -m benchmarks [training compile sampling suite likelihood memory] [short=true]
 
 Without a section, all of them: about forty minutes on two cores, which should have nothing else to
 do. With some, or short=true, which measures next to nothing and only shows that all of it works,
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -23,68 +24,69 @@ from experiments.overrides import ROOT
 from experiments.provenance import code, machine
 
 WRITTEN = ROOT / "results" / "reference" / "benchmarks.md"
+GROUPS = ("training", "compile", "sampling", "suite", "likelihood", "memory")
+ROWS = ("1K linear L_simple", "4K linear L_hybrid", "4K cosine L_hybrid")
 Section = Callable[[], Iterator[Line]]
 
 
-def sections(short: bool, scratch: Path) -> dict[str, dict[str, Section]]:
-    """What can be measured: group -> title -> a function that does it."""
-    from benchmarks import estimators, memory, sampling, subjects, suite, training
-    from experiments.runs import Runs
+def sections(short: bool, scratch: Path) -> list[tuple[str, str, Section]]:
+    """All that can be measured: group, title, and a function that does it."""
+    from benchmarks import breakdown, compiled, memory, sampling, subjects, suite, training
+
+    found = []
+
+    def add(group: str, title: str, measure, *arguments) -> None:
+        found.append((group, title, partial(measure, *arguments)))
 
     small = subjects.laptop("smoke" if short else "laptop")
     big = [] if short else subjects.paper(cores())
-    table = scratch / "table"
-
-    def likelihood(row: str) -> Iterator[Line]:
-        from experiments.grid import expand
-        from experiments.overrides import parse
-
-        cells = expand(parse(["grid=schedule_ablation", f"scale={small.name}"])).cells
-        cell = next(cell for cell in cells if cell.words == row)
-        folder = Runs(table / "runs").find(cell.run_id, cell.config).folder
-        if not (folder / "trained").exists():
-            list(suite.first_table(small.name, table, 0))
-        images, repeats = (2, 20) if short else (32, 2000)
-        return estimators.measure(folder, cell.config, images, repeats)
-
+    table, seeds = scratch / "table", 2 if short else 1667
     shorter = [] if short else ["optim.steps=300", "measure.nll.images=128"]
     shorter += [] if short else ["measure.fd.images=256"]
-    found: dict[str, dict[str, Section]] = {
-        "training": {
-            f"A training step, {s.name} network": lambda s=s, rounds=rounds: training.measure(
-                s, rounds
-            )
-            for s, rounds in [(small, 2 if short else 21), *((s, 5) for s in big)]
-        },
-        "sampling": {
-            f"Sampling, {s.name} network": lambda s=s, n=n: sampling.measure(s, *n)
-            for s, n in [
-                (small, (16, 3, 2) if short else (128, 50, 9)),
-                *((s, (s.config.optim.batch_size, 2, 5)) for s in big),
-            ]
-        },
-        "suite": {
-            "The first table": lambda: suite.first_table(small.name, table, 10),
-            "Workers": lambda: suite.speed_up(
-                small.name, scratch / "workers", shorter, 1 if short else 3
-            ),
-            "Starting": lambda: suite.start_up(1 if short else 5),
-            "Many runs": lambda: suite.many_runs(2 if short else 1667, scratch / "many"),
-        },
-        "likelihood": {
-            f"The bound, {row}": lambda row=row: likelihood(row)
-            for row in ("1K linear L_simple", "4K linear L_hybrid", "4K cosine L_hybrid")[
-                : 1 if short else None
-            ]
-        },
-        "memory": {
-            f"Memory of a training step, {name} network": lambda name=name, n=n: memory.measure(
-                name, n, cores()
-            )
-            for name, n in ([("smoke", 8)] if short else [("CIFAR-10", 8), ("ImageNet 64", 4)])
-        },
-    }
+    for s, rounds, repeats in [(small, 2 if short else 21, 10), *((s, 5, 1) for s in big)]:
+        add("training", f"A training step, {s.name} network", training.measure, s, rounds)
+        add("training", f"Where its time goes, {s.name} network", breakdown.measure, s, repeats)
+    for s, rounds in [] if short else [(small, 21), (big[0], 5)]:
+        cache = scratch / f"compiled-{s.name}"
+        add("compile", f"torch.compile, {s.name} network", compiled.measure, s, cache, rounds)
+    add(
+        "sampling",
+        f"Sampling, {small.name} network",
+        sampling.measure,
+        small,
+        *((16, 3, 2) if short else (128, 50, 9)),
+    )
+    for s in big:
+        batch = s.config.optim.batch_size
+        add("sampling", f"Sampling, {s.name} network", sampling.measure, s, batch, 2, 5)
+    add("suite", "The first table", suite.first_table, small.name, table, 10)
+    again = (small.name, scratch / "workers", shorter, 1 if short else 3)
+    add("suite", "Workers", suite.speed_up, *again)
+    add("suite", "Starting", suite.start_up, 1 if short else 5)
+    add("suite", "Many runs", suite.many_runs, seeds, scratch / "many")
+    for row in ROWS[: 1 if short else None]:
+        add("likelihood", f"The bound, {row}", _likelihood, small.name, row, table, short)
+    for name, n in [("smoke", 8)] if short else [("CIFAR-10", 8), ("ImageNet 64", 4)]:
+        add(
+            "memory", f"Memory of a training step, {name} network", memory.measure, name, n, cores()
+        )
     return found
+
+
+def _likelihood(scale: str, row: str, table: Path, short: bool) -> Iterator[Line]:
+    """On a network of the first table, which is made if no section before has done so."""
+    from benchmarks import estimators, suite
+    from experiments.grid import expand
+    from experiments.overrides import parse
+    from experiments.runs import Runs
+
+    cells = expand(parse(["grid=schedule_ablation", f"scale={scale}"])).cells
+    cell = next(cell for cell in cells if cell.words == row)
+    folder = Runs(table / "runs").find(cell.run_id, cell.config).folder
+    if not (folder / "trained").exists():
+        list(suite.first_table(scale, table, 10))
+    images, repeats = (2, 20) if short else (32, 2000)
+    yield from estimators.measure(folder, cell.config, images, repeats)
 
 
 def document(done: dict[str, list[Line]]) -> str:
@@ -118,8 +120,7 @@ def main(words: list[str]) -> int:
     """The command line; returns the exit code."""
     short = "short=true" in words
     asked = [word for word in words if word != "short=true"]
-    names = ("training", "sampling", "suite", "likelihood", "memory")
-    if unknown := [word for word in asked if word not in names]:
+    if unknown := [word for word in asked if word not in GROUPS]:
         print(f"{__doc__.strip()}\n\nerror: no section '{unknown[0]}'", file=sys.stderr)
         return 2
     if not ALLOCATOR.items() <= os.environ.items():
@@ -131,13 +132,11 @@ def main(words: list[str]) -> int:
     done: dict[str, list[Line]] = {}
     scratch = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     try:
-        chosen: dict[str, Section] = {}
-        for name, group in sections(short, scratch).items():
-            chosen |= group if not asked or name in asked else {}
+        chosen = [s for s in sections(short, scratch) if not asked or s[0] in asked]
         columns = (SpinnerColumn(), "{task.description}", MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn()) as progress:
             bar = progress.add_task("", total=len(chosen))
-            for title, section in chosen.items():
+            for _, title, section in chosen:
                 progress.update(bar, description=title)
                 done[title] = []
                 for line in section():

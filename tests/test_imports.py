@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-HALLS = ("core", "experiments", "analysis")
+HALLS = ("core", "experiments", "analysis", "benchmarks")
 FILES = sorted(path for hall in HALLS for path in (ROOT / hall).rglob("*.py"))
 GRIDS = sorted((ROOT / "experiments" / "grids").glob("*.yaml"))
 
@@ -23,6 +23,7 @@ ALLOWED = {
     "core": {"core"},
     "experiments": {"experiments", "core"},
     "analysis": {"analysis", "experiments", "core"},
+    "benchmarks": {"benchmarks", "analysis", "experiments", "core"},
 }
 
 
