@@ -125,7 +125,7 @@ def main(words: list[str]) -> int:
         return 2
     if not ALLOCATOR.items() <= os.environ.items():
         # As the suite's workers have it; the allocator reads it when a process starts.
-        environment = os.environ | ALLOCATOR | {"TQDM_DISABLE": "1"}
+        environment = os.environ | ALLOCATOR | {"TQDM_DISABLE": "1", "KINETO_LOG_LEVEL": "5"}
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *words], environment)
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
