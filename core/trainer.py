@@ -41,6 +41,8 @@ def clip_gradients(gradients: list[Tensor], limit: float) -> None:
     As torch.nn.utils.clip_grad_norm_, bit for bit, without its sorting by device and type.
     """
     factor = limit / (total_norm(gradients) + 1e-6)
+    if factor.is_cpu and factor >= 1:
+        return  # nothing to do, and asking costs nothing where there is no device to wait for
     torch._foreach_mul_(gradients, factor.clamp(max=1.0))
 
 
@@ -56,6 +58,7 @@ class Trainer:
         self.model = build.network(config, images.channels, images.size, images.classes)
         self.model.to(self.device).train()
         self.model.gradient_checkpointing = housekeeping.gradient_checkpointing
+        self.parameters = list(self.model.parameters())
         self.forward = torch.compile(self.model) if housekeeping.compile else self.model
         self.optimizer = build.optimizer(config.optim, self.model)
         self.ema = EMA(self.model, config.optim.ema)
@@ -83,7 +86,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = optim.lr * min(1.0, (self.step + 1) / max(1, optim.warmup))
         if optim.grad_clip:
-            clip_gradients([p.grad for p in self.model.parameters()], optim.grad_clip)
+            clip_gradients([p.grad for p in self.parameters], optim.grad_clip)
         self.optimizer.step()
         self.ema.update()
         self.timesteps.update(t, torch.cat(losses))
@@ -127,14 +130,14 @@ class Trainer:
             line["mse"] = mse
         if self.config.objective.name != "simple":
             line["vlb"] = vlb
-        gradients = [p.grad for p in self.model.parameters()]
+        gradients = [p.grad for p in self.parameters]
         norm = total_norm(gradients).item()
         self.sums, self.summed = torch.zeros_like(self.sums), 0
         return line | {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
 
     def finite(self) -> bool:
         """Whether every loss since the last line of the log and every weight is finite."""
-        norm = total_norm([p.detach() for p in self.model.parameters()])
+        norm = total_norm([p.detach() for p in self.parameters])
         return bool(torch.isfinite(self.sums).all() and torch.isfinite(norm))
 
     def state_dict(self) -> dict:
