@@ -12,13 +12,11 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from core import build
-from core.chains import likelihood_chain, sampling_chain
-from core.config import Likelihood
 from core.data.sources import load_once
-from core.diffusion.likelihood import STRATA
 from core.measurements import check
 from core.trainer import check_enough
 from experiments.board import Board
+from experiments.costs import task_costs
 from experiments.execute import Task
 from experiments.worker import main as worker_main
 
@@ -38,24 +36,6 @@ ALLOCATOR = {
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def task_costs(task: Task) -> dict[str, float]:
-    """Work of each stage still to be done, in evaluations of the network on one image.
-
-    Backward counts as two evaluations.
-    """
-    diffusion, optim = task.config.diffusion, task.config.optim
-    costs = {"train": 3.0 * optim.steps * optim.batch_size} if task.needs_training else {}
-    for asked in task.missing:
-        settings = asked.settings
-        if isinstance(settings, Likelihood):
-            K = likelihood_chain(diffusion, settings).K
-            evaluations = STRATA[settings.estimator](K).evaluations
-        else:
-            evaluations = sampling_chain(diffusion, settings.sampler).K
-        costs[asked.name] = costs.get(asked.name, 0) + float(settings.images * evaluations)
-    return costs
 
 
 def preflight(tasks: list[Task]) -> None:

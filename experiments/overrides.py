@@ -1,5 +1,6 @@
 """What a command line says: reserved words, housekeeping, and configuration fields."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -23,6 +24,8 @@ class Request:
     seeds: tuple[int, ...] | None = None
     on: str = "here"
     list: bool = False
+    plan: bool = False
+    throughput: float | None = None  # TFLOP/s, for the plan
     retry: str = ""
     results: Path = ROOT / "results"
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
@@ -36,7 +39,7 @@ class Request:
         return ".".join([self.grid, self.scale, *changed]).replace("/", "_")
 
 
-RESERVED = ("grid", "scale", "seeds", "on", "list", "retry", "results")
+RESERVED = ("grid", "scale", "seeds", "on", "list", "plan", "throughput", "retry", "results")
 HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
 
 
@@ -61,8 +64,12 @@ def parse(words: list[str], **defaults: Any) -> Request:
         reserved["seeds"] = _seeds(reserved["seeds"])
     if "results" in reserved:
         reserved["results"] = Path(str(reserved["results"])).resolve()
-    if not isinstance(reserved.get("list", False), bool):
-        raise Refused("list= takes true or false")
+    for key in ("list", "plan"):
+        if not isinstance(reserved.get(key, False), bool):
+            raise Refused(f"{key}= takes true or false")
+    throughput = reserved.get("throughput", 1)
+    if type(throughput) not in (int, float) or not 0 < throughput < math.inf:
+        raise Refused(f"throughput={throughput}: give TFLOP/s, as in throughput=200")
     if reserved.get("retry", "") not in ("", "failed"):
         raise Refused("retry= takes one value: failed")
     for key in ("grid", "scale", "on"):

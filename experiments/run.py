@@ -7,6 +7,7 @@
   seeds=[0,1,2]   repetitions; a scale has its default
   on=here         where: this machine, all cores (one process per small network)
   list=true       show ids and states, run nothing
+  plan=true       show what it would cost, at throughput=TFLOP/s; run nothing
   retry=failed    start runs again that failed
   results=FOLDER  where results go (default results/)
 
@@ -84,7 +85,9 @@ class Analysis:
 
     def __init__(self, grid: Grid, request: Request):
         words = [
-            word for word in request.words if word.split("=")[0] not in ("on", "list", "retry")
+            word
+            for word in request.words
+            if word.split("=")[0] not in ("on", "list", "plan", "throughput", "retry")
         ]
         self.commands = [
             [sys.executable, str(ROOT / "analysis" / f"{name}.py"), *words]
@@ -105,15 +108,41 @@ class Analysis:
         return all([subprocess.run(command).returncode == 0 for command in self.commands])
 
 
-def launch(grid: Grid, request: Request, runs: Runs) -> int:
-    """Does what is missing of the grid here; the exit code."""
+def distinct(grid: Grid, runs: Runs) -> list[tuple[Run, list[Cell]]]:
+    """Each run once, with the cells that it serves."""
     wanted: dict[str, list[Cell]] = {}
     for cell in grid.cells:
         wanted.setdefault(cell.run_id, []).append(cell)
+    return [(runs.find(id, cells[0].config), cells) for id, cells in wanted.items()]
+
+
+def tasks_of(runs: list[tuple[Run, list[Cell]]], request: Request) -> list:
+    """What is to be done for these runs (experiments/execute.py)."""
+    from experiments.execute import Task  # late: torch takes seconds to import
+
+    tasks = []
+    for run, cells in runs:
+        asked = {item.id: item for cell in cells for item in cell.measurements}
+        words, keeping = f"{cells[0].words} seed {cells[0].seed}", request.housekeeping
+        cache, config = request.results / "cache", cells[0].config
+        tasks.append(Task(words, run, config, tuple(asked.values()), keeping, cache))
+    return tasks
+
+
+def plan(grid: Grid, request: Request, runs: Runs) -> str:
+    """What the grid costs, as text."""
+    from experiments import plan  # late, as above
+
+    throughput = request.throughput or plan.THROUGHPUT
+    title = f"{grid.name} at scale {grid.scale}"
+    return plan.report(title, tasks_of(distinct(grid, runs), request), len(grid.cells), throughput)
+
+
+def launch(grid: Grid, request: Request, runs: Runs) -> int:
+    """Does what is missing of the grid here; the exit code."""
     failed_before = []
     todo: list[tuple[Run, list[Cell]]] = []
-    for id, cells in wanted.items():
-        run = runs.find(id, cells[0].config)
+    for run, cells in distinct(grid, runs):
         if all(cell_done(run, cell) for cell in cells):
             continue
         if run.state == "failed" and request.retry != "failed":
@@ -129,16 +158,9 @@ def launch(grid: Grid, request: Request, runs: Runs) -> int:
             print(request.results / "tables" / f"{request.name}.md")
         return 1 if failed_before else 0
 
-    from experiments import launch  # late: torch takes seconds to import
-    from experiments.execute import Task
+    from experiments import launch  # late, as above
 
-    tasks = []
-    for run, cells in todo:
-        asked = {item.id: item for cell in cells for item in cell.measurements}
-        cache = request.results / "cache"
-        config = cells[0].config
-        words, keeping = f"{cells[0].words} seed {cells[0].seed}", request.housekeeping
-        tasks.append(Task(words, run, config, tuple(asked.values()), keeping, cache))
+    tasks = tasks_of(todo, request)
     launch.preflight(tasks)
     for task in tasks:
         if task.run.trained and task.needs_training:
@@ -167,6 +189,9 @@ def main(words: list[str]) -> int:
     runs = Runs(request.results / "runs")
     if request.list:
         print(listing(grid, runs))
+        return 0
+    if request.plan:
+        print(plan(grid, request, runs))
         return 0
     return launch(grid, request, runs)
 

@@ -1,0 +1,155 @@
+"""What a grid would cost, before anything is started: `plan=true`.
+
+Operations are counted on the networks themselves, without memory or data (PyTorch's meta device): a
+multiplication and an addition are two. Hours follow from a stated throughput; nothing is timed.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from core import build
+from core.config import ObjectiveConfig, TrainConfig, UNetConfig
+from core.data.sources import load_once
+from core.networks.unet import UNet
+from core.training import snapshot_step
+from experiments.costs import measurement_evaluations, training_evaluations
+from experiments.execute import Task
+
+# TFLOP/s. NVIDIA states 989 of dense bfloat16 for the H100 SXM; a fifth is what convolutional
+# networks of this size may be expected to reach.
+THROUGHPUT = 200.0
+WHENCE = "a fifth of an H100's 989 in bfloat16"
+BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Network:
+    """Counts of one network, per image where they depend on the batch."""
+
+    parameters: int
+    forward_flops: int
+    activations: int  # bytes kept for the backward pass, in float32
+
+
+@lru_cache(maxsize=64)
+def network(
+    unet: UNetConfig, learned: bool, images: tuple[int, int, int], checkpointing: bool = False
+) -> Network:
+    """Counts of a network for images of (channels, size, classes).
+
+    learned: whether it has outputs for the variance; checkpointing: as in Housekeeping, without
+    the stage that is being computed again.
+    """
+    config = TrainConfig(unet=unet, objective=ObjectiveConfig("hybrid" if learned else "simple"))
+    with torch.device("meta"):
+        model = build.network(config, *images)
+        model.gradient_checkpointing = checkpointing
+        flops, kept = zip(*(_forward(model, images, n) for n in (1, 2)))
+    parameters = sum(p.numel() for p in model.parameters())
+    # The difference leaves out what is kept once for all images, such as sums of weights.
+    return Network(parameters, flops[1] - flops[0], kept[1] - kept[0])
+
+
+def _forward(model: UNet, images: tuple[int, int, int], n: int) -> tuple[int, int]:
+    """Operations of a forward pass of n images, and bytes that it keeps."""
+    channels, size, _ = images
+    kept: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(x, torch.nn.Parameter):
+            storage = x.untyped_storage()
+            kept[storage._cdata] = storage.nbytes()
+        return x
+
+    label = None if model.label_embedding is None else torch.empty(n, dtype=torch.int64)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
+        FlopCounterMode(display=False) as counter,
+    ):
+        # The output is held until all is counted: it holds what was kept.
+        out = model(torch.empty(n, channels, size, size), torch.empty(n), label)
+    total = counter.get_total_flops(), sum(kept.values())
+    del out
+    return total
+
+
+@dataclass(frozen=True)
+class Price:
+    """One run's costs. flops: stage -> operations, of all its stages; missing: of those to do."""
+
+    task: Task
+    parameters: int
+    flops: dict[str, float]
+    missing: float
+    memory: float  # bytes while training: weights, gradients, Adam's moments, averages, activations
+    disk: float  # bytes kept: the snapshots that are measured
+
+
+def price(task: Task) -> Price:
+    """Costs of a run with all its measurements, whether or not some are there."""
+    config, keeping = task.config, task.housekeeping
+    images = load_once(config.data.name, "train", keeping.data_path or None)
+    form = images.channels, images.size, images.classes
+    learned, checkpointing = config.objective.name != "simple", keeping.gradient_checkpointing
+    counts = network(config.unet, learned, form, checkpointing)
+    flops = {"train": training_evaluations(config) * counts.forward_flops}
+    missing = flops["train"] if task.needs_training else 0.0
+    for asked in task.asked:
+        more = measurement_evaluations(config, asked.settings) * counts.forward_flops
+        flops[asked.name] = flops.get(asked.name, 0.0) + more
+        missing += more if asked in task.missing else 0.0
+    batch = keeping.microbatch or config.optim.batch_size
+    averages = len(config.optim.ema)
+    memory = (4 + averages) * counts.parameters * BYTES + batch * counts.activations
+    fractions = {1.0, *keeping.snapshots, *(asked.settings.at for asked in task.asked)}
+    steps = {snapshot_step(at, config.optim.steps) for at in fractions}
+    disk = len(steps) * (1 + averages) * counts.parameters * BYTES
+    return Price(task, counts.parameters, flops, missing, memory, disk)
+
+
+def report(title: str, tasks: list[Task], cells: int, throughput: float = THROUGHPUT) -> str:
+    """The costs of distinct runs as a table, and their sums. throughput: TFLOP/s of one device."""
+    prices = [price(task) for task in tasks]
+
+    def time(flops: float) -> str:
+        return _duration(flops / (throughput * 1e12))
+
+    rows = [["run", "", "weights", "stage", "PFLOP", "time", "memory", "disk"]]
+    for p in prices:
+        for i, (stage, flops) in enumerate(p.flops.items()):
+            first = [p.task.run.id, p.task.words, f"{p.parameters / 1e6:.3g} M"]
+            last = [f"{p.memory / 2**30:.2g} GiB", f"{p.disk / 2**20:.3g} MiB"]
+            rows.append(
+                [*(first if i == 0 else ["", "", ""]), stage, _number(flops / 1e15), time(flops)]
+                + (last if i == 0 else ["", ""])
+            )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(x.ljust(w) for x, w in zip(row, widths)).rstrip() for row in rows]
+    total = sum(sum(p.flops.values()) for p in prices)
+    missing = sum(p.missing for p in prices)
+    default = throughput == THROUGHPUT
+    lines += [
+        "",
+        f"{title}: {cells} cells are {len(prices)} distinct runs, "
+        f"{_number(total / 1e15)} PFLOP in all, {_number(missing / 1e15)} of them still to do",
+        f"at {throughput:g} TFLOP/s{f' ({WHENCE}; throughput= sets it)' if default else ''}: "
+        f"{time(total)} in all, {time(missing)} still to do",
+        f"disk for snapshots: {sum(p.disk for p in prices) / 2**30:.3g} GiB",
+    ]
+    return "\n".join(lines)
+
+
+def _number(x: float) -> str:
+    """Three digits, without an exponent where people would not write one."""
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit of which there is at least one."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{_number(seconds / length)} {unit}"
+    return f"{_number(seconds)} s"

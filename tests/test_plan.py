@@ -1,0 +1,122 @@
+"""What a grid would cost: counts against real networks, sums, and that nothing is started."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core import build
+from core.config import TrainConfig, UNetConfig
+from core.errors import Refused
+from experiments import plan
+from experiments.grid import expand
+from experiments.overrides import parse
+from experiments.run import distinct, main, tasks_of
+from experiments.runs import Runs, write_json
+
+SMALL = UNetConfig(channels=16, channel_mult=(1, 2), res_blocks=1, attention=(8,))
+FORM = (3, 16, 10)
+
+
+def real(unet=SMALL):
+    return build.network(TrainConfig(unet=unet), *FORM)
+
+
+def test_the_counts_are_those_of_the_network_itself():
+    counts = plan.network(SMALL, True, FORM)
+    assert counts.parameters == sum(p.numel() for p in real().parameters())
+    sizes = {}
+    for n in (1, 3):
+        kept = {}
+        x, time = torch.randn(n, 3, 16, 16), torch.zeros(n)
+
+        def keep(x, kept=kept):
+            if not isinstance(x, torch.nn.Parameter):
+                kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            out = real()(x, time)
+        sizes[n] = sum(kept.values())
+        del out
+    per_image = (sizes[3] - sizes[1]) / 2  # without what does not grow with the batch
+    assert counts.activations == pytest.approx(per_image, rel=0.05)
+
+
+def test_operations_of_one_convolution_are_counted_by_hand():
+    """Wider images change nothing but the number of pixels, which all the work is done for."""
+    bare = UNetConfig(channels=16, channel_mult=(1,), res_blocks=1, attention=())
+    small, large = (plan.network(bare, False, (1, size, 0)).forward_flops for size in (8, 16))
+    # Two blocks on the way up, one down, two in the middle; attention in the middle is quadratic.
+    n, embedding = 16, 2 * (16 * 64 + 64 * 64) + 5 * 2 * 64 * 32
+    convolutions = 9 * (1 * n + 6 * n * n + 2 * (2 * n * n + n * n) + n * 1) + 2 * (2 * n * n)
+    attention = n * 3 * n + n * n
+    for pixels, counted in ((64, small), (256, large)):
+        products = 2 * pixels * n
+        expected = embedding + 2 * pixels * (convolutions + attention + products)
+        assert counted == expected
+
+
+def test_checkpointing_keeps_a_fraction():
+    kept = plan.network(SMALL, True, FORM, checkpointing=True).activations
+    assert 0 < kept < plan.network(SMALL, True, FORM).activations / 3
+
+
+def tasks(*words, results):
+    request = parse(["grid=schedule_ablation", "scale=smoke", f"results={results}", *words])
+    grid = expand(request)
+    return tasks_of(distinct(grid, Runs(results / "runs")), request)
+
+
+def test_a_training_is_three_passes_over_every_image_it_sees(tmp_path):
+    task = tasks("optim.steps=7", "optim.batch_size=5", results=tmp_path)[4]
+    forward = plan.network(task.config.unet, True, (1, 16, 10)).forward_flops
+    priced = plan.price(task)
+    assert priced.flops["train"] == 3 * 7 * 5 * forward
+    assert priced.flops["nll"] == 16 * 40 * forward
+    assert priced.flops["fd"] == 80 * 5 * forward
+    assert priced.missing == sum(priced.flops.values())
+
+
+def test_what_is_there_is_not_to_be_done_again(tmp_path):
+    task = tasks(results=tmp_path)[0]
+    nll = next(asked for asked in task.asked if asked.name == "nll")
+    before = plan.price(task)
+    write_json(task.run.folder / "measurements" / f"{nll.id}.json", {})
+    after = plan.price(task)
+    assert after.flops == before.flops
+    assert before.missing - after.missing == pytest.approx(before.flops["nll"])
+
+
+def test_microbatches_need_less_memory_and_averages_more(tmp_path):
+    task = tasks(results=tmp_path)[0]
+    plain = plan.price(task).memory
+    parts = replace(task, housekeeping=replace(task.housekeeping, microbatch=4))
+    assert plan.price(parts).memory < plain
+    optim = replace(task.config.optim, ema=(0.9, 0.99))
+    more = replace(task, config=replace(task.config, optim=optim))
+    assert plan.price(more).memory - plain == 4 * plan.price(task).parameters
+    assert plan.price(more).disk == pytest.approx(1.5 * plan.price(task).disk)
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.0123, "0.0123 s"), (90, "1.5 min"), (7200, "2 h"), (1e8, "27,778 h")]
+)
+def test_durations_are_in_units_that_people_use(seconds, text):
+    assert plan._duration(seconds) == text
+
+
+def test_plan_says_the_sums_and_starts_nothing(tmp_path, capsys):
+    words = ["grid=schedule_ablation", "scale=smoke", f"results={tmp_path / 'none'}", "plan=true"]
+    assert main([*words, "throughput=0.001"]) == 0
+    slow = capsys.readouterr().out
+    assert "6 cells are 6 distinct runs" in slow and "at 0.001 TFLOP/s:" in slow
+    assert main(words) == 0
+    assert "at 200 TFLOP/s (a fifth of an H100" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "fast", "true", "inf"])
+def test_a_throughput_that_is_none_is_refused(value):
+    with pytest.raises(Refused, match="throughput"):
+        parse(["grid=schedule_ablation", "plan=true", f"throughput={value}"])
