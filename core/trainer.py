@@ -16,6 +16,7 @@ from core.config import Housekeeping, TrainConfig, to_dict
 from core.data.images import Images, batch_indices
 from core.diffusion.objectives import training_losses
 from core.diffusion.process import Diffusion
+from core.distributed import ALONE, Ranks
 from core.errors import Refused
 from core.networks.ema import EMA
 from core.randomness import numpy_generator, torch_generator, torch_seed
@@ -49,22 +50,33 @@ def clip_gradients(gradients: list[Tensor], limit: float) -> None:
 class Trainer:
     """A run in progress: everything that changes while training, and one step of it."""
 
-    def __init__(self, config: TrainConfig, images: Images, housekeeping: Housekeeping):
+    def __init__(
+        self,
+        config: TrainConfig,
+        images: Images,
+        housekeeping: Housekeeping,
+        ranks: Ranks = ALONE,
+    ):
         check_enough(images, config.optim.batch_size)
-        self.config, self.images = config, images
-        self.microbatch = housekeeping.microbatch or config.optim.batch_size
+        ranks.check(config.optim.batch_size)
+        self.config, self.images, self.ranks = config, images, ranks
+        self.part = ranks.part(config.optim.batch_size)
+        self.microbatch = housekeeping.microbatch or len(self.part)
         self.device = build.device(housekeeping)
         self.diffusion = Diffusion(training_chain(config.diffusion), self.device)
         self.model = build.network(config, images.channels, images.size, images.classes)
         self.model.to(self.device).train()
         self.model.gradient_checkpointing = housekeeping.gradient_checkpointing
         self.parameters = list(self.model.parameters())
-        self.forward = torch.compile(self.model) if housekeeping.compile else self.model
+        self.forward = ranks.wrap(self.model)
+        if housekeeping.compile:
+            self.forward = torch.compile(self.forward)
         self.optimizer = build.optimizer(config.optim, self.model)
         self.ema = EMA(self.model, config.optim.ema)
         self.timesteps = build.timestep_sampler(config.objective, config.diffusion.T)
         self.step = 0
-        # Sums of loss, mse and vlb over the steps since the last line of the log.
+        # Sums of loss, mse and vlb over the steps since the last line of the log, and over this
+        # process's part of the batches.
         self.sums, self.summed = torch.zeros(3, device=self.device), 0
 
     def one_step(self) -> None:
@@ -76,20 +88,23 @@ class Trainer:
         shape = (optim.batch_size, self.images.channels, self.images.size, self.images.size)
         eps = torch.randn(shape, generator=torch_generator(seed, "eps", self.step))
         if self.config.unet.dropout:
-            torch.manual_seed(torch_seed(seed, "dropout", self.step))
+            others = (self.ranks.rank,) if self.ranks.rank else ()
+            torch.manual_seed(torch_seed(seed, "dropout", self.step, *others))
 
         self.optimizer.zero_grad()
         losses = []
-        for first in range(0, optim.batch_size, self.microbatch):
-            part = slice(first, first + self.microbatch)
-            losses.append(self._backward(indices[part], t[part], weights[part], eps[part]))
+        for first in range(self.part.start, self.part.stop, self.microbatch):
+            end = min(first + self.microbatch, self.part.stop)
+            part = slice(first, end)
+            with self.ranks.quiet(self.forward, last=end == self.part.stop):
+                losses.append(self._backward(indices[part], t[part], weights[part], eps[part]))
         for group in self.optimizer.param_groups:
             group["lr"] = optim.lr * min(1.0, (self.step + 1) / max(1, optim.warmup))
         if optim.grad_clip:
             clip_gradients([p.grad for p in self.parameters], optim.grad_clip)
         self.optimizer.step()
         self.ema.update()
-        self.timesteps.update(t, torch.cat(losses))
+        self.timesteps.update(t, self.ranks.gather(torch.cat(losses)))
         self.step += 1
         self.summed += 1
 
@@ -110,8 +125,8 @@ class Trainer:
             objective.name, objective.vlb_weight, self.diffusion, denoise(x_t, t), x0, x_t, t, eps
         )
         share = weights / self.config.optim.batch_size
-        loss = (share * losses.loss).sum()
-        loss.backward()
+        # Gradients are averaged over the processes, and their parts must be added up.
+        (self.ranks.world * (share * losses.loss).sum()).backward()
         nothing = torch.zeros_like(share)
         logged = [losses.loss, losses.mse, losses.vlb]
         logged = [(share * (nothing if x is None else x.detach())).sum() for x in logged]
@@ -119,12 +134,12 @@ class Trainer:
         return losses.loss.detach()
 
     def log_line(self) -> dict:
-        """Means since the last line, and begins a new one.
+        """Means since the last line, and begins a new one. All processes must ask at once.
 
         loss as trained on; mse (L_simple) and vlb (bits/dim) where the objective has them;
         grad_norm of the last step, after clipping.
         """
-        loss, mse, vlb = (self.sums / max(1, self.summed)).tolist()
+        loss, mse, vlb = (self.ranks.sum(self.sums) / max(1, self.summed)).tolist()
         line = {"step": self.step, "loss": loss}
         if self.config.objective.name != "vlb":
             line["mse"] = mse
@@ -136,19 +151,23 @@ class Trainer:
         return line | {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
 
     def finite(self) -> bool:
-        """Whether every loss since the last line of the log and every weight is finite."""
+        """Whether every loss since the last line of the log and every weight is finite.
+
+        All processes must ask at once.
+        """
         norm = total_norm([p.detach() for p in self.parameters])
-        return bool(torch.isfinite(self.sums).all() and torch.isfinite(norm))
+        sums = self.ranks.sum(self.sums)
+        return bool(torch.isfinite(sums).all() and torch.isfinite(norm))
 
     def state_dict(self) -> dict:
-        """What a resumed run needs to continue bit for bit."""
+        """What a resumed run needs to continue bit for bit. All processes must ask at once."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
             "timesteps": self.timesteps.state_dict(),
-            "sums": self.sums,
+            "sums": self.ranks.sum(self.sums),
             "summed": self.summed,
         }
 
@@ -158,7 +177,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.load_state_dict(state["ema"])
         self.timesteps.load_state_dict(state["timesteps"])
-        self.sums = state["sums"].to(self.device)
+        self.sums = state["sums"].to(self.device) / self.ranks.world
 
     def snapshot(self) -> dict:
         """What measurements need: the weights, their averages, and what they are."""

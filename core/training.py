@@ -9,6 +9,7 @@ from pathlib import Path
 from core import checkpoint
 from core.config import Housekeeping, TrainConfig
 from core.data.images import Images
+from core.distributed import ALONE, Ranks
 from core.errors import Refused
 from core.trainer import Trainer
 
@@ -33,6 +34,7 @@ def train(
     housekeeping: Housekeeping,
     progress: Progress = lambda done, total, words: None,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Trains to config.optim.steps, continuing from the newest checkpoint in the folder.
 
@@ -40,14 +42,15 @@ def train(
     from, and a snapshot for measuring at each of housekeeping.snapshots and at the end. A resumed
     run is the uninterrupted one bit for bit. `stop` is asked after each step; when it says so a
     checkpoint is written and Interrupted raised. A loss or weight that is not finite is Refused,
-    and the last checkpoint kept.
+    and the last checkpoint kept. With several processes (`ranks`) all call this; the first writes.
     """
-    trainer = Trainer(config, images, housekeeping)
+    trainer = Trainer(config, images, housekeeping, ranks)
     steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"
     kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
     if state := checkpoint.newest(checkpoints, RESUME):
         trainer.load_state_dict(state)
-    _cut_log(log, trainer.step)
+    if ranks.writes:
+        _cut_log(log, trainer.step)
 
     def last_good() -> str:
         found = checkpoint.paths(checkpoints, RESUME)
@@ -61,8 +64,10 @@ def train(
                 code=1,
                 lasting=True,
             )
-        checkpoint.save(checkpoints, RESUME, trainer.step, trainer.state_dict())
-        checkpoint.keep_newest(checkpoints, RESUME, 2)
+        state = trainer.state_dict()
+        if ranks.writes:
+            checkpoint.save(checkpoints, RESUME, trainer.step, state)
+            checkpoint.keep_newest(checkpoints, RESUME, 2)
 
     saved, began, first = time.monotonic(), time.monotonic(), trainer.step
     words = ""
@@ -75,19 +80,24 @@ def train(
             line = trainer.log_line()
             words = f"loss {line['loss']:.4f}"
             seconds = (time.monotonic() - began) / (step - first)
-            _append(log, line | {"seconds_per_step": round(seconds, 5)})
+            if ranks.writes:
+                _append(log, line | {"seconds_per_step": round(seconds, 5)})
         progress(step, steps, words)
         if step in kept_steps:
             if not trainer.finite():
                 save()
-            checkpoint.save(checkpoints, SNAPSHOT, step, trainer.snapshot())
-        if step < steps and stop():
+            if ranks.writes:
+                checkpoint.save(checkpoints, SNAPSHOT, step, trainer.snapshot())
+        due = time.monotonic() - saved > housekeeping.checkpoint_seconds
+        stopping, due = ranks.any(step < steps and stop(), due)
+        if stopping:
             save()
             raise Interrupted
-        if time.monotonic() - saved > housekeeping.checkpoint_seconds:
+        if due:
             save()
             saved = time.monotonic()
-    checkpoint.keep_newest(checkpoints, RESUME, 0)
+    if ranks.writes:
+        checkpoint.keep_newest(checkpoints, RESUME, 0)
 
 
 def read_log(path: Path) -> list[dict]:

@@ -2,9 +2,7 @@
 
 import errno
 import io
-import os
 import shutil
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -13,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
@@ -23,8 +20,10 @@ from core.measurements import Work, measure
 from core.trained import snapshot_path
 from core.training import Interrupted, train
 from experiments import provenance
+from experiments.claims import acquire, holder
+from experiments.files import write_bytes, write_json
 from experiments.grid import Asked
-from experiments.runs import Run, write_bytes, write_json
+from experiments.runs import Run
 
 Report = Callable[[str, int, int, str], None]  # stage, done, total, words
 
@@ -63,23 +62,17 @@ def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = F
     """
     run = task.run
     run.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.lock)
-    while True:
-        try:
-            lock.acquire(timeout=1 if wait else 0)
-            break
-        except Timeout:
-            if not wait:
-                return "busy"
-            if stop():
-                raise Interrupted from None
-            report("waiting for another process", 0, 1, "")
-    owner = run.folder / "owner.json"
+    while (claim := acquire(run.owner)) is None:
+        if not wait:
+            return "busy"
+        if stop():
+            raise Interrupted
+        report(f"waiting for {holder(run.owner)}", 0, 1, "")
+        time.sleep(1)
     try:
         if wait and run.error is not None:
             raise Refused(f"it failed in another process: {run.error.strip().splitlines()[-1]}", 1)
-        write_json(owner, {"host": socket.gethostname(), "pid": os.getpid()})
-        _work(task, report, stop)
+        _work(task, report, lambda: stop() or claim.lost.is_set())
     except Interrupted:
         raise
     except Exception as error:
@@ -91,8 +84,7 @@ def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = F
             write_bytes(run.folder / "error.txt", f"{error}\n".encode())
         raise
     finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+        claim.release()
     return "done"
 
 

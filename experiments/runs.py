@@ -4,18 +4,18 @@ A run is named by the digest of its complete training configuration, a measureme
 its own. No database: mkdir and a lock file claim a run, and every write is atomic.
 """
 
-import errno
 import hashlib
 import json
 import os
-import socket
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from core.config import TrainConfig, to_dict
-from core.errors import DiskFull, Refused
+from core.errors import Refused
+from experiments import claims
+from experiments.files import read_json
 
 State = Literal["new", "started", "running", "failed", "trained"]
 ID_LENGTH = 10
@@ -39,9 +39,9 @@ class Run:
     folder: Path
 
     @property
-    def lock(self) -> Path:
-        """Held for as long as a process works on the run; freed by the system when it dies."""
-        return self.folder / ".lock"
+    def owner(self) -> Path:
+        """The claim of the process that works on the run (experiments/claims.py)."""
+        return self.folder / "owner.json"
 
     @property
     def error(self) -> str | None:
@@ -57,24 +57,11 @@ class Run:
     def state(self) -> State:
         if not self.folder.exists():
             return "new"
-        if self.owner_alive():
+        if claims.alive(self.owner):
             return "running"
         if self.error is not None:
             return "failed"
         return "trained" if self.trained else "started"
-
-    def owner_alive(self) -> bool:
-        """Whether a process of this machine says that it works on the run, and lives."""
-        owner = read_json(self.folder / "owner.json")
-        if not owner or owner["host"] != socket.gethostname():
-            return False
-        try:
-            os.kill(owner["pid"], 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
 
     def measurement(self, id: str) -> dict | None:
         """The stored measurement: metric, config, result, provenance; None when missing."""
@@ -118,35 +105,6 @@ def label(config: TrainConfig) -> str:
     """The part of a folder's name that is for people."""
     diffusion, name = config.diffusion, config.objective.name
     return f"{config.data.name}-T{diffusion.T}-{diffusion.schedule}-{name}-s{config.seed}"
-
-
-def read_json(path: Path) -> dict | None:
-    """The content of a JSON file, or None when it does not exist or is cut short."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Atomic: the file has its old content or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(path) from error
-        raise
-
-
-def write_json(path: Path, content: dict) -> None:
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _first_difference(a: Any, b: Any, name: str = "") -> str | None:

@@ -16,9 +16,10 @@ from analysis.load import load, published
 from analysis.plot_vlb_terms import terms
 from analysis.tables import HOLE, latex, markdown, number, paired, summary
 from core.config import metric_of, to_dict
+from experiments.files import write_bytes, write_json
 from experiments.grid import expand
 from experiments.overrides import Request
-from experiments.runs import Runs, write_bytes, write_json
+from experiments.runs import Runs
 
 REQUEST = Request(grid="schedule_ablation", scale="smoke", seeds=(0, 1))
 IMAGES = np.array([-0.3, 0.1, 0.2])  # what each image is above the mean; they sum to zero

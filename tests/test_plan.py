@@ -9,10 +9,11 @@ from core import build
 from core.config import TrainConfig, UNetConfig
 from core.errors import Refused
 from experiments import plan
+from experiments.files import write_json
 from experiments.grid import expand
 from experiments.overrides import parse
 from experiments.run import distinct, main, tasks_of
-from experiments.runs import Runs, write_json
+from experiments.runs import Runs
 
 SMALL = UNetConfig(channels=16, channel_mult=(1, 2), res_blocks=1, attention=(8,))
 FORM = (3, 16, 10)

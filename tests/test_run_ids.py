@@ -4,7 +4,6 @@ A change of an id below orphans every result that people have, and the reference
 with the code. A new field must be `late`; a change of the numbers must raise `recipe`.
 """
 
-import os
 import random
 from dataclasses import replace
 
@@ -21,9 +20,11 @@ from core.config import (
 )
 from core.errors import Refused
 from experiments import runs
+from experiments.claims import acquire
+from experiments.files import write_json
 from experiments.grid import expand
 from experiments.overrides import parse, typed
-from experiments.runs import Run, Runs, digest, label, write_json
+from experiments.runs import Run, Runs, digest, label
 
 # Row -> the ids of its runs, seed 0 first.
 LAPTOP = {
@@ -175,11 +176,9 @@ def test_the_state_of_a_run_is_read_off_its_files(tmp_path):
     assert run.state == "new"
     run.folder.mkdir()
     assert run.state == "started"
-    write_json(run.folder / "owner.json", {"host": "elsewhere", "pid": os.getpid()})
-    assert run.state == "started"
-    write_json(run.folder / "owner.json", {"host": runs.socket.gethostname(), "pid": os.getpid()})
+    claim = acquire(run.owner)
     assert run.state == "running"
-    write_json(run.folder / "owner.json", {"host": runs.socket.gethostname(), "pid": 2**22 + 1})
+    claim.release()
     assert run.state == "started"
     (run.folder / "trained").touch()
     assert run.state == "trained"

@@ -1,0 +1,187 @@
+"""Training by several processes over gloo: the run of one process, and one set of files."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import checkpoint
+from core.config import Housekeeping, TrainConfig, from_dict, to_dict
+from core.data.images import Images
+from core.distributed import ALONE, Ranks
+from core.errors import Refused
+from core.trainer import Trainer
+from core.training import RESUME, SNAPSHOT, read_log, train
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 12
+CONFIG = from_dict(
+    TrainConfig,
+    {
+        "diffusion": {"T": 40, "schedule": "cosine"},
+        "unet": {"channels": 8, "channel_mult": [1, 2], "res_blocks": 1, "attention": [4]},
+        "optim": {"steps": STEPS, "batch_size": 8, "lr": 1e-3, "ema": [0.9], "grad_clip": 5.0},
+    },
+)
+KEEPING = Housekeeping(device="cpu", log_every=1, snapshots=(0.5,))
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from core.config import Housekeeping, TrainConfig, from_dict
+from core.distributed import join, leave
+from core.training import Interrupted, train
+from tests.test_distributed import images
+
+asked = json.loads(sys.argv[1])
+ranks = join()
+calls = []
+def stop():  # only one of them is told to stop
+    calls.append(1)
+    return ranks.rank == asked["who_stops"] and len(calls) >= asked["stop_after"]
+folder = Path(asked["folder"]) / (f"rank{ranks.rank}" if asked["apart"] else "")
+folder.mkdir(exist_ok=True)
+try:
+    train(from_dict(TrainConfig, asked["config"]), images(), folder,
+          from_dict(Housekeeping, asked["keeping"]), stop=stop, ranks=ranks)
+except Interrupted:
+    print("interrupted at", len(calls))
+leave()
+"""
+
+
+def images():
+    g = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (20, 1, 8, 8), generator=g).to(torch.uint8)
+    return Images("made up", pixels, None, 0)
+
+
+def together(folder, config, world=2, keeping=KEEPING, stop_after=10**9, who_stops=1, apart=False):
+    """Trains with so many processes; returns what they printed."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    folder.mkdir(exist_ok=True)
+    asked = {"folder": str(folder), "config": to_dict(config), "keeping": to_dict(keeping)}
+    asked |= {"stop_after": stop_after, "who_stops": who_stops, "apart": apart}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps(asked)],
+            cwd=ROOT,
+            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    outcomes = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == world * [0], outcomes
+    return [out for out, _ in outcomes]
+
+
+def alone(folder, config, keeping=KEEPING):
+    folder.mkdir(exist_ok=True)
+    train(config, images(), folder, keeping)
+
+
+def losses(folder):
+    return np.array([[line["loss"], line["grad_norm"]] for line in read_log(folder / "log.jsonl")])
+
+
+def weights(folder):
+    state = checkpoint.newest(folder / "checkpoints", SNAPSHOT)
+    assert state["step"] == STEPS
+    return state
+
+
+def objective(name, timesteps="uniform"):
+    changed = replace(CONFIG.objective, name=name, timesteps=timesteps, history=1)
+    return replace(CONFIG, objective=changed)
+
+
+@pytest.mark.parametrize(
+    "config, world, microbatch",
+    [
+        (objective("hybrid"), 2, 0),
+        (objective("vlb", "loss_second_moment"), 2, 0),
+        (objective("simple"), 4, 1),
+        (objective("hybrid"), 2, 3),  # microbatches that do not divide a part
+    ],
+)
+def test_several_processes_give_the_run_of_one(tmp_path, config, world, microbatch):
+    # A T so short that the importance sampler is warm, and chooses, well before the end.
+    config = replace(config, diffusion=replace(config.diffusion, T=30))
+    alone(tmp_path / "one", config)
+    together(tmp_path / "many", config, world, replace(KEEPING, microbatch=microbatch))
+    assert losses(tmp_path / "many") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    one, many = weights(tmp_path / "one"), weights(tmp_path / "many")
+    for kind in ("model", "ema"):
+        states = [state[kind] if kind == "model" else state[kind]["0"] for state in (one, many)]
+        for name in states[0]:
+            torch.testing.assert_close(states[1][name], states[0][name], rtol=1e-3, atol=2e-5)
+
+
+def test_the_first_process_writes_and_the_others_do_not(tmp_path):
+    together(tmp_path, CONFIG, apart=True)
+    assert len(losses(tmp_path / "rank0")) == STEPS
+    assert weights(tmp_path / "rank0")
+    assert list((tmp_path / "rank1").rglob("*")) == []
+
+
+def test_one_process_that_is_told_to_stop_stops_all_and_the_run_continues_exactly(tmp_path):
+    config = objective("vlb", "loss_second_moment")
+    together(tmp_path / "whole", config)
+    for who in (0, 1):
+        folder = tmp_path / f"parts{who}"
+        said = together(folder, config, stop_after=5, who_stops=who)
+        assert said == 2 * ["interrupted at 5\n"]
+        assert checkpoint.newest(folder / "checkpoints", RESUME)["step"] == 5
+        together(folder, config)
+        assert (losses(folder) == losses(tmp_path / "whole")).all()
+        whole, parts = weights(tmp_path / "whole"), weights(folder)
+        assert all(torch.equal(whole["model"][k], parts["model"][k]) for k in whole["model"])
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    alone(tmp_path / "one", CONFIG)
+    together(tmp_path / "changed", CONFIG, stop_after=5)
+    alone(tmp_path / "changed", CONFIG)
+    assert losses(tmp_path / "changed") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(Refused, match="batch_size=8 cannot be shared by 3"):
+        Trainer(CONFIG, images(), KEEPING, Ranks(0, 3))
+
+
+def test_parts_are_the_batch_in_order():
+    parts = [Ranks(rank, 4).part(8) for rank in range(4)]
+    assert [i for part in parts for i in part] == list(range(8))
+    assert ALONE.part(8) == range(8)
+    assert ALONE.any(True, False) == (True, False)
+
+
+def test_dropout_differs_between_processes_and_is_the_usual_one_in_the_first(monkeypatch):
+    config = replace(CONFIG, unet=replace(CONFIG.unet, dropout=0.5))
+    seeds = []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for rank in (ALONE, Ranks(0, 1), Ranks(1, 1)):
+        trainer = Trainer(config, images(), KEEPING)
+        trainer.ranks = rank
+        seeds.clear()
+        trainer.one_step()
+        yield_seed = seeds[-1]
+        if rank is ALONE:
+            usual = yield_seed
+        assert (yield_seed == usual) == (rank.rank == 0)
