@@ -46,9 +46,9 @@ def sections(short: bool, scratch: Path) -> list[tuple[str, str, Section]]:
     for s, rounds, repeats in [(small, 2 if short else 21, 10), *((s, 5, 1) for s in big)]:
         add("training", f"A training step, {s.name} network", training.measure, s, rounds)
         add("training", f"Where its time goes, {s.name} network", breakdown.measure, s, repeats)
-    for s, rounds in [] if short else [(small, 21), (big[0], 5)]:
-        cache = scratch / f"compiled-{s.name}"
-        add("compile", f"torch.compile, {s.name} network", compiled.measure, s, cache, rounds)
+    if not short:
+        cache = scratch / "compiled"
+        add("compile", f"torch.compile, {small.name} network", compiled.measure, small, cache, 21)
     add(
         "sampling",
         f"Sampling, {small.name} network",
@@ -60,7 +60,7 @@ def sections(short: bool, scratch: Path) -> list[tuple[str, str, Section]]:
         batch = s.config.optim.batch_size
         add("sampling", f"Sampling, {s.name} network", sampling.measure, s, batch, 2, 5)
     add("suite", "The first table", suite.first_table, small.name, table, 10)
-    again = (small.name, scratch / "workers", shorter, 1 if short else 3)
+    again = (small.name, scratch / "workers", shorter, 1 if short else 2)
     add("suite", "Workers", suite.speed_up, *again)
     add("suite", "Starting", suite.start_up, 1 if short else 5)
     add("suite", "Many runs", suite.many_runs, seeds, scratch / "many")
