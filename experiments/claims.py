@@ -1,9 +1,10 @@
 """Who works on a run: one process at a time, among all machines that see its folder.
 
 A claim is a file with the name of its holder. It comes into being by link(2), at which exactly one
-of several makers succeeds, on network file systems too; nothing rests on flock. The holder touches
-it every few seconds. A claim is dead when its process is gone, or, where this machine cannot see
-that process, when it has not been touched for long, by the file system's own clock.
+of several makers succeeds, on network file systems too, and goes by rename(2); nothing rests on
+flock. The holder touches it every few seconds. It is dead when its process is gone, or, where this
+machine cannot see that process, when it stays untouched for long while somebody waits for it. No
+two clocks are compared for that.
 """
 
 import contextlib
@@ -22,7 +23,9 @@ from experiments.files import read_json
 
 BEAT = 20.0  # seconds between two touches
 SILENCE = 6 * BEAT  # without a touch for so long, an unseen holder counts as dead
-GUARD = 60.0  # seconds after which a taking-over that was killed half-way no longer counts
+
+# Claims of unseen holders that this process has waited for: path -> (token, touched, since when).
+_watched: dict[Path, tuple[str | None, int, float]] = {}
 
 
 @dataclass(eq=False)
@@ -49,28 +52,37 @@ class Claim:
     def release(self) -> None:
         """Gives the run back; leaves alone what another process has taken over."""
         self._released.set()
-        if (read_json(self.path) or {}).get("token") == self.token:
-            self.path.unlink(missing_ok=True)
+        _remove(self.path, self.token)
 
 
 def acquire(path: Path) -> Claim | None:
-    """The claim, or None while another process that may be alive holds it."""
-    claim = _make(path)
-    if claim or alive(path):
+    """The claim, or None while another process that may be alive holds it.
+
+    Whether a holder on another machine is alive is seen by asking again and again: only after
+    SILENCE without a touch is its claim taken over.
+    """
+    if claim := _make(path):
         return claim
-    return _take_over(path)
+    record = read_json(path) or {}
+    if _seen_from_here(record):
+        dead = not _lives(record.get("pid", 0), record.get("started"))
+    else:
+        dead = _silent(path, record.get("token"))
+    return _make(path) if dead and _remove(path, record.get("token")) else None
 
 
 def alive(path: Path) -> bool:
-    """Whether somebody holds the claim and may be working."""
+    """Whether somebody holds the claim and seems to be working; one look, for people.
+
+    The age of an unseen holder's touch is taken by the file system's clock or, where that is not to
+    be had, by ours.
+    """
     record = read_json(path)
     if record is None and not path.exists():
         return False
-    record = record or {}
-    if record.get("seen_from") == _here():
-        return _process_start(record.get("pid", 0)) == record.get("started")
-    silence = _silence(path)
-    return silence is not None and silence < SILENCE
+    if _seen_from_here(record or {}):
+        return _lives(record.get("pid", 0), record.get("started"))
+    return _age(path) < SILENCE
 
 
 def holder(path: Path) -> str:
@@ -85,54 +97,69 @@ def _make(path: Path) -> Claim | None:
     record = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "job": _job()}
     record |= {"seen_from": _here(), "started": _process_start(os.getpid())}
     complete = path.with_name(f".{path.name}.{token}.tmp")
-    complete.write_text(json.dumps(record) + "\n")
     try:
+        complete.write_text(json.dumps(record) + "\n")
         os.link(complete, path)
     except FileExistsError:
-        return None
+        # A network file system may say so of a link that it has made, when its answer was lost.
+        if (read_json(path) or {}).get("token") != token:
+            return None
     finally:
         complete.unlink(missing_ok=True)
     return Claim(path, token)
 
 
-def _take_over(path: Path) -> Claim | None:
-    """In place of a dead holder. Of several who try, a folder lets in one at a time."""
-    guard = path.with_name(f".{path.name}.taking")
-    try:
-        guard.mkdir()
-    except FileExistsError:
-        silence = _silence(guard)
-        if silence is not None and silence > GUARD:
-            with contextlib.suppress(OSError):
-                guard.rmdir()
-        return None
-    try:
-        if not alive(path):  # asked again: it may have been taken over before the guard was ours
-            path.unlink(missing_ok=True)
-        return _make(path)
-    finally:
-        with contextlib.suppress(OSError):
-            guard.rmdir()
+def _remove(path: Path, token: str | None) -> bool:
+    """Removes the claim if it is the one with this token. Of several who try, one succeeds.
 
-
-def _silence(path: Path) -> float | None:
-    """Seconds since the path was touched, by the clock of its file system; None if it is gone.
-
-    Clocks of machines differ; a file made now says what time it is there.
+    It is moved aside first and looked at then, and put back if it is another one: between looking
+    and removing, a claim may have been given back and made anew.
     """
-    now = path.with_name(f".now.{uuid.uuid4().hex}.tmp")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        touched = path.stat().st_mtime
+        os.rename(path, aside)
     except FileNotFoundError:
-        return None
+        return False
+    right = (read_json(aside) or {}).get("token") == token
+    if not right:
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    aside.unlink(missing_ok=True)
+    return right
+
+
+def _silent(path: Path, token: str | None) -> bool:
+    """Whether this process has seen the claim untouched for SILENCE, by its own steady clock."""
     try:
-        now.touch()
-        return now.stat().st_mtime - touched
+        touched = path.stat().st_mtime_ns
+    except OSError:
+        return False
+    now = time.monotonic()
+    seen = _watched.get(path)
+    if seen is None or seen[:2] != (token, touched):
+        _watched[path] = seen = (token, touched, now)
+    return now - seen[2] >= SILENCE
+
+
+def _age(path: Path) -> float:
+    """Seconds since the path was touched, infinite if it is gone."""
+    mark = path.with_name(f".now.{uuid.uuid4().hex}.tmp")
+    try:
+        mark.touch()
+        now = mark.stat().st_mtime
     except OSError:  # who may only look
-        return time.time() - touched
+        now = time.time()
     finally:
         with contextlib.suppress(OSError):
-            now.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
+    try:
+        return now - path.stat().st_mtime
+    except OSError:
+        return float("inf")
+
+
+def _seen_from_here(record: dict) -> bool:
+    return record.get("seen_from") == _here()
 
 
 @lru_cache
@@ -154,18 +181,26 @@ def _namespace() -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process of this machine began, None if there is none; a later one may have its id."""
+    """When a process of this machine began; None if it is gone or not to be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] == "Z" else fields[19]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    with contextlib.suppress(ProcessLookupError):  # no /proc here: that it lives must do
-        with contextlib.suppress(PermissionError):
-            os.kill(pid, 0)
-        return "alive"
-    return None
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _lives(pid: int, started: str | None) -> bool:
+    """Whether that process of this machine is there; a later one may have got its number."""
+    begun = _process_start(pid)
+    if begun is not None or Path(f"/proc/{pid}").exists():
+        return begun == started
+    try:
+        os.kill(pid, 0)  # without /proc, or where it hides other people's processes
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _job() -> str | None:

@@ -20,7 +20,7 @@ from core.measurements import Work, measure
 from core.trained import snapshot_path
 from core.training import Interrupted, train
 from experiments import provenance
-from experiments.claims import acquire, holder
+from experiments.claims import Claim, acquire, holder
 from experiments.files import write_bytes, write_json
 from experiments.grid import Asked
 from experiments.runs import Run
@@ -60,22 +60,26 @@ def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = F
     Raises Interrupted when stopped, with everything saved; otherwise what went wrong. A failure
     that would come again is written to the run's error.txt.
     """
-    run = task.run
-    run.folder.mkdir(parents=True, exist_ok=True)
-    while (claim := acquire(run.owner)) is None:
-        if not wait:
-            return "busy"
-        if stop():
-            raise Interrupted
-        report(f"waiting for {holder(run.owner)}", 0, 1, "")
-        time.sleep(1)
+    run, claim = task.run, None
     try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        while (claim := acquire(run.owner)) is None:
+            if not wait:
+                return "busy"
+            if stop():
+                raise Interrupted
+            report(f"waiting for {holder(run.owner)}", 0, 1, "")
+            time.sleep(1)
         if wait and run.error is not None:
             raise Refused(f"it failed in another process: {run.error.strip().splitlines()[-1]}", 1)
-        _work(task, report, lambda: stop() or claim.lost.is_set())
+        _work(task, _while_held(claim, report), stop)
+    except _Lost:
+        return "busy"
     except Interrupted:
         raise
     except Exception as error:
+        if claim and claim.lost.is_set():
+            return "busy"
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(run.folder) from error
         if not isinstance(error, Refused):
@@ -84,8 +88,24 @@ def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = F
             write_bytes(run.folder / "error.txt", f"{error}\n".encode())
         raise
     finally:
-        claim.release()
+        if claim:
+            claim.release()
     return "done"
+
+
+class _Lost(Exception):
+    """Another process took the run over while this one was not heard of; it writes no more."""
+
+
+def _while_held(claim: Claim, report: Report) -> Report:
+    """Reports come after each step: there work ends without saving once the claim is lost."""
+
+    def checked(stage: str, done: int, total: int, words: str) -> None:
+        if claim.lost.is_set():
+            raise _Lost
+        report(stage, done, total, words)
+
+    return checked
 
 
 def _work(task: Task, report: Report, stop: Callable[[], bool]) -> None:

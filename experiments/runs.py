@@ -1,7 +1,7 @@
 """Run folders: identity, states and measurements, all read off files.
 
 A run is named by the digest of its complete training configuration, a measurement by the digest of
-its own. No database: mkdir and a lock file claim a run, and every write is atomic.
+its own. No database: a claim says who works on a run, and every write is atomic.
 """
 
 import hashlib
