@@ -1,11 +1,12 @@
 """Several processes train one run: who is who, and what they tell each other.
 
 Each process works on its own consecutive part of the same batch, so that a step sees the images,
-timesteps and noise that it would see in one process. Weights, averages and timestep samplers are
-alike in all of them; the first one writes.
+timesteps and noise that it would see in one process; only dropout draws its masks per process.
+Weights, averages and timestep samplers are alike in all of them; the first one writes.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -74,8 +75,33 @@ class Ranks:
         if self.world == 1:
             return flags
         told = torch.tensor(flags, dtype=torch.uint8)
-        dist.all_reduce(told, dist.ReduceOp.MAX, group=_control())
+        dist.all_reduce(told, dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in told.tolist())
+
+    def first_only(self, work: Callable[[], None]) -> None:
+        """Done by the first process. If it fails there, all raise: none is left waiting."""
+        error = None
+        if self.writes:
+            try:
+                work()
+            except Exception as raised:
+                error = raised
+        (failed,) = self.any(error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            raise Refused("the first process of this run failed; its message says why", code=1)
+
+    def check_alike(self, number: int, what: str) -> None:
+        """Refused in all processes when one of them has another number."""
+        if self.world > 1:
+            found = self.gather(torch.tensor([number])).tolist()
+            if len(set(found)) > 1:
+                raise Refused(
+                    f"the processes of this run differ in their {what}: {found}; do all of them "
+                    "see the same results folder?",
+                    code=1,
+                )
 
 
 ALONE = Ranks()
@@ -84,33 +110,21 @@ ALONE = Ranks()
 def join() -> Ranks:
     """Meets the other processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT speak of.
 
-    NCCL where there are GPUs, gloo elsewhere; decisions go over gloo in any case. ALONE without
-    these variables, or with a world of one.
+    Tensors on GPUs go over NCCL, all others and all decisions over gloo. ALONE without these
+    variables, or with a world of one.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         return ALONE
+    backend = "gloo"
     if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    _control()
+    dist.init_process_group(backend)
     return Ranks(dist.get_rank(), world)
 
 
 def leave() -> None:
     """Ends what `join` began, if it did."""
-    global _group
     if dist.is_initialized():
         dist.destroy_process_group()
-    _group = None
-
-
-_group = None
-
-
-def _control():
-    """The group for decisions, made by all processes at the same moment."""
-    global _group
-    if _group is None:
-        _group = dist.new_group(backend="gloo")
-    return _group

@@ -157,7 +157,8 @@ class Trainer:
         """
         norm = total_norm([p.detach() for p in self.parameters])
         sums = self.ranks.sum(self.sums)
-        return bool(torch.isfinite(sums).all() and torch.isfinite(norm))
+        fine = bool(torch.isfinite(sums).all() and torch.isfinite(norm))
+        return not self.ranks.any(not fine)[0]
 
     def state_dict(self) -> dict:
         """What a resumed run needs to continue bit for bit. All processes must ask at once."""
@@ -167,7 +168,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
             "timesteps": self.timesteps.state_dict(),
-            "sums": self.ranks.sum(self.sums),
+            "sums": self.ranks.gather(self.sums[None]),  # of each process
             "summed": self.summed,
         }
 
@@ -177,7 +178,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.load_state_dict(state["ema"])
         self.timesteps.load_state_dict(state["timesteps"])
-        self.sums = state["sums"].to(self.device) / self.ranks.world
+        sums = state["sums"].to(self.device).view(-1, 3)
+        alike = len(sums) == self.ranks.world
+        self.sums = sums[self.ranks.rank] if alike else sums.sum(0) / self.ranks.world
 
     def snapshot(self) -> dict:
         """What measurements need: the weights, their averages, and what they are."""

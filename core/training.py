@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from core import checkpoint
@@ -49,8 +50,8 @@ def train(
     kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
     if state := checkpoint.newest(checkpoints, RESUME):
         trainer.load_state_dict(state)
-    if ranks.writes:
-        _cut_log(log, trainer.step)
+    ranks.check_alike(trainer.step, "last checkpoint's step")
+    ranks.first_only(lambda: _cut_log(log, trainer.step))
 
     def last_good() -> str:
         found = checkpoint.paths(checkpoints, RESUME)
@@ -65,9 +66,12 @@ def train(
                 lasting=True,
             )
         state = trainer.state_dict()
-        if ranks.writes:
+
+        def write() -> None:
             checkpoint.save(checkpoints, RESUME, trainer.step, state)
             checkpoint.keep_newest(checkpoints, RESUME, 2)
+
+        ranks.first_only(write)
 
     saved, began, first = time.monotonic(), time.monotonic(), trainer.step
     words = ""
@@ -80,14 +84,14 @@ def train(
             line = trainer.log_line()
             words = f"loss {line['loss']:.4f}"
             seconds = (time.monotonic() - began) / (step - first)
-            if ranks.writes:
-                _append(log, line | {"seconds_per_step": round(seconds, 5)})
+            line |= {"seconds_per_step": round(seconds, 5)}
+            ranks.first_only(partial(_append, log, line))
         progress(step, steps, words)
         if step in kept_steps:
             if not trainer.finite():
                 save()
-            if ranks.writes:
-                checkpoint.save(checkpoints, SNAPSHOT, step, trainer.snapshot())
+            snapshot = trainer.snapshot()
+            ranks.first_only(partial(checkpoint.save, checkpoints, SNAPSHOT, step, snapshot))
         due = time.monotonic() - saved > housekeeping.checkpoint_seconds
         stopping, due = ranks.any(step < steps and stop(), due)
         if stopping:
@@ -96,8 +100,7 @@ def train(
         if due:
             save()
             saved = time.monotonic()
-    if ranks.writes:
-        checkpoint.keep_newest(checkpoints, RESUME, 0)
+    ranks.first_only(lambda: checkpoint.keep_newest(checkpoints, RESUME, 0))
 
 
 def read_log(path: Path) -> list[dict]:

@@ -39,6 +39,7 @@ import torch
 torch.set_num_threads(1)
 from core.config import Housekeeping, TrainConfig, from_dict
 from core.distributed import join, leave
+from core.errors import Refused
 from core.training import Interrupted, train
 from tests.test_distributed import images
 
@@ -55,6 +56,10 @@ try:
           from_dict(Housekeeping, asked["keeping"]), stop=stop, ranks=ranks)
 except Interrupted:
     print("interrupted at", len(calls))
+except Refused as error:
+    print("refused:", error)
+except OSError as error:
+    print("failed:", error)
 leave()
 """
 
@@ -151,6 +156,42 @@ def test_one_process_that_is_told_to_stop_stops_all_and_the_run_continues_exactl
         assert (losses(folder) == losses(tmp_path / "whole")).all()
         whole, parts = weights(tmp_path / "whole"), weights(folder)
         assert all(torch.equal(whole["model"][k], parts["model"][k]) for k in whole["model"])
+
+
+def test_a_line_of_the_log_that_was_interrupted_is_the_same(tmp_path):
+    keeping = replace(KEEPING, log_every=STEPS)
+    together(tmp_path / "whole", CONFIG, keeping=keeping)
+    together(tmp_path / "parts", CONFIG, keeping=keeping, stop_after=5)
+    together(tmp_path / "parts", CONFIG, keeping=keeping)
+    assert (losses(tmp_path / "parts") == losses(tmp_path / "whole")).all()
+
+
+def test_processes_that_found_other_checkpoints_refuse_to_go_on(tmp_path):
+    alone(tmp_path / "rank0", CONFIG)  # complete, while rank 1 has nothing
+    (tmp_path / "rank0" / "checkpoints").rename(tmp_path / "kept")
+    together(tmp_path / "other", CONFIG, stop_after=5)
+    (tmp_path / "other" / "checkpoints").rename(tmp_path / "rank0" / "checkpoints")
+    said = together(tmp_path, CONFIG, apart=True)
+    assert all("differ in their last checkpoint's step: [5, 0]" in words for words in said)
+
+
+def test_a_failure_to_write_ends_all_processes(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where a folder is to be")
+    said = together(tmp_path, CONFIG)
+    assert "refused" not in said[0] and "failed" in said[0]
+    assert "refused: the first process of this run failed" in said[1]
+
+
+def test_a_training_that_diverges_ends_all_processes(tmp_path):
+    wild = replace(CONFIG, optim=replace(CONFIG.optim, lr=1e30, grad_clip=0.0))
+    said = together(tmp_path, wild)
+    assert all("refused: training diverged" in words for words in said)
+
+
+def test_checkpoints_come_when_they_are_due(tmp_path):
+    said = together(tmp_path, CONFIG, keeping=replace(KEEPING, checkpoint_seconds=0.0))
+    assert said == ["", ""]
+    assert len(losses(tmp_path)) == STEPS
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
