@@ -14,7 +14,7 @@ from core.trainer import Trainer
 
 # Beginnings of operations' names; the first kind that fits counts.
 KINDS = {
-    "convolutions": ("convolution", "mkldnn_convolution", "slow_conv"),
+    "convolutions": ("convolution", "_convolution", "mkldnn_convolution", "slow_conv"),
     "matrix products": ("bmm", "baddbmm", "mm", "addmm"),
     "softmax": ("_softmax",),
     "normalisation": ("native_group_norm",),
@@ -52,7 +52,10 @@ def measure(subject: Subject, repeats: int) -> Iterator[Line]:
     """Ours and the textbook's network, forward and backward, and our whole step."""
     torch.set_num_threads(subject.threads)
     batch = subject.config.optim.batch_size
-    trainer, plain = Trainer(subject.config, subject.images(), Housekeeping()), textbook(subject)
+    trainer, plain = (
+        Trainer(subject.config, subject.images(), Housekeeping("cpu")),
+        textbook(subject),
+    )
     x, time = subject.inputs(batch)
     gradient = torch.randn(batch, subject.learned, subject.size, subject.size)
 

@@ -120,6 +120,7 @@ def bias(terms: np.ndarray, strata: Strata, repeats: int) -> tuple[float, float]
 
 def measure(folder: Path, config: TrainConfig, images: int, repeats: int) -> Iterator[Line]:
     """Evaluations and seconds to the target for each kind of plan, on one trained network."""
+    torch.set_num_threads(1)  # as the suite's workers
     terms = compute_terms(folder, config, images)
     K = terms.all.shape[1]
 

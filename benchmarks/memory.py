@@ -4,13 +4,12 @@ Each case runs in a process of its own, whose peak is what the system says it wa
 """
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from benchmarks.lines import Line
 from experiments.overrides import ROOT
@@ -55,21 +54,25 @@ def one_case(network: str, batch: int, threads: int, quarter=False, **keeping) -
     subject = next(s for s in subjects if s.name == network)
     config = replace(subject.config, optim=replace(subject.config.optim, batch_size=batch))
     subject = replace(subject, config=config)
-    housekeeping = Housekeeping(microbatch=batch // 4 if quarter else 0, **keeping)
+    housekeeping = Housekeeping("cpu", microbatch=batch // 4 if quarter else 0, **keeping)
     trainer = Trainer(config, subject.images(), housekeeping)
-    before = _resident()
+    before = resident()
     trainer.one_step()
     begun = time.perf_counter()
     trainer.one_step()
     seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return [before, peak, seconds]
+    return [before, resident("VmHWM"), seconds]
 
 
-def _resident() -> float:
-    """GiB of this process in memory now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
+def resident(which: str = "VmRSS") -> float:
+    """GiB of this process in memory: now, or (VmHWM) at most so far.
+
+    Not getrusage's maximum, which a process inherits from the one that started it.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{which}:"):
+            return int(line.split()[1]) / 2**20
+    raise RuntimeError(f"/proc/self/status has no {which}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def measure(subject: Subject, rounds: int) -> Iterator[Line]:
     """Ratios of one step at a scale; forward and backward count as three forward passes."""
     torch.set_num_threads(subject.threads)
     batch = subject.config.optim.batch_size
-    trainer = Trainer(subject.config, subject.images(), Housekeeping())
+    trainer = Trainer(subject.config, subject.images(), Housekeeping("cpu"))
     model, optimizer, plain = trainer.model, trainer.optimizer, textbook(subject)
     x, time = subject.inputs(batch)
     gradient = torch.randn(batch, subject.learned, subject.size, subject.size)

@@ -17,7 +17,7 @@ from core.config import METRICS, Measurement, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
 from experiments.limits import check
-from experiments.overrides import HOUSEKEEPING, RESERVED, Request, typed
+from experiments.overrides import HOUSEKEEPING, RESERVED, Request, dotted, seeds_of, typed
 from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
@@ -78,7 +78,7 @@ def expand(request: Request) -> Grid:
     grid = _read("grids", request.grid, GRID_KEYS)
     scale = _read("scales", request.scale, SCALE_KEYS)
     terms = yaml.safe_load((HERE / "terms.yaml").read_text())
-    seeds = request.seeds or tuple(scale.get("seeds", grid.get("seeds", [0])))
+    seeds = request.seeds or seeds_of(scale.get("seeds", grid.get("seeds", [0])))
     rows = _rows(grid)
     expanded = [_fields(row, terms) for row in rows]
     typed_in = _fields(request.overrides, terms)
@@ -86,8 +86,9 @@ def expand(request: Request) -> Grid:
     _refuse_unknown(typed_in, terms)
 
     base = _fields(grid.get("base") or {}, terms)
-    data = _data_digest(request, typed_in, [scale.get("train") or {}, base, *expanded])
-    fields_of_all = [scale.get("train") or {}, _training(base)]
+    of_scale = dotted(scale.get("train") or {})
+    data = _data_digest(request, typed_in, [of_scale, base, *expanded])
+    fields_of_all = [of_scale, _training(base)]
     ready = []
     for row, values in zip(rows, expanded):
         config = typed(TrainConfig, [*fields_of_all, _training(values), _training(typed_in)], "")
@@ -149,7 +150,7 @@ def _fields(row: dict, terms: dict) -> dict[str, Any]:
             values |= terms[key][str(value)]
         else:
             raise Refused(f"{key}={value}: choose one of {', '.join(terms[key])}")
-    return values
+    return dotted(values)
 
 
 def _training(values: dict[str, Any]) -> dict[str, Any]:

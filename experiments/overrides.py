@@ -61,7 +61,7 @@ def parse(words: list[str], **defaults: Any) -> Request:
     keeping = {key: values.pop(key) for key in HOUSEKEEPING if key in values}
     request = Request(**defaults)
     if "seeds" in reserved:
-        reserved["seeds"] = _seeds(reserved["seeds"])
+        reserved["seeds"] = seeds_of(reserved["seeds"])
     if "results" in reserved:
         reserved["results"] = Path(str(reserved["results"])).resolve()
     for key in ("list", "plan"):
@@ -78,7 +78,7 @@ def parse(words: list[str], **defaults: Any) -> Request:
     housekeeping = typed(Housekeeping, [keeping], "") if keeping else Housekeeping()
     _check_housekeeping(housekeeping)
     return replace(
-        request, **reserved, housekeeping=housekeeping, overrides=values, words=tuple(words)
+        request, **reserved, housekeeping=housekeeping, overrides=dotted(values), words=tuple(words)
     )
 
 
@@ -93,7 +93,8 @@ def _check_housekeeping(keeping: Housekeeping) -> None:
         raise Refused(f"snapshots={list(keeping.snapshots)}: fractions of the training, in (0, 1]")
 
 
-def _seeds(value: Any) -> tuple[int, ...]:
+def seeds_of(value: Any) -> tuple[int, ...]:
+    """One seed or a list of them; Refused when it is anything else."""
     seeds = (value,) if isinstance(value, int) else value
     right = isinstance(seeds, (list, tuple)) and seeds
     if not right or not all(type(s) is int and s >= 0 for s in seeds):
@@ -111,7 +112,7 @@ def typed(kind: type, layers: list[dict[str, Any]], prefix: str) -> Any:
     """
     values: dict[str, Any] = {}
     for layer in layers:
-        values |= _dotted(layer)
+        values |= dotted(layer)
     try:
         values = {key: _converted(kind, key, value) for key, value in values.items()}
     except ValueError as error:
@@ -125,6 +126,8 @@ _seen: dict[tuple, Any] = {}  # converting takes milliseconds, and cells share m
 def _converted(kind: type, key: str, value: Any) -> Any:
     """The value of one dotted field as its type has it. ValueError: "key=value: why not"."""
     same = (kind, key, type(value), repr(value))
+    if "${" in same[-1]:
+        raise ValueError(f"{key}={value}: a value cannot refer to another one")
     if same not in _seen:
         try:
             merged = OmegaConf.merge(OmegaConf.structured(kind), _nested({key: value}))
@@ -137,12 +140,12 @@ def _converted(kind: type, key: str, value: Any) -> Any:
     return _seen[same]
 
 
-def _dotted(layer: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(layer: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts, which a YAML file may have, as dotted keys."""
     out: dict[str, Any] = {}
     for key, value in layer.items():
         if isinstance(value, dict):
-            out |= _dotted(value, f"{prefix}{key}.")
+            out |= dotted(value, f"{prefix}{key}.")
         else:
             out[f"{prefix}{key}"] = value
     return out

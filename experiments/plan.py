@@ -18,10 +18,11 @@ from core.training import snapshot_step
 from experiments.costs import measurement_evaluations, training_evaluations
 from experiments.execute import Task
 
-# TFLOP/s. NVIDIA states 989 of dense bfloat16 for the H100 SXM; a fifth is what convolutional
-# networks of this size may be expected to reach.
-THROUGHPUT = 200.0
-WHENCE = "a fifth of an H100's 989 in bfloat16"
+# TFLOP/s by precision: a fifth of what NVIDIA states for dense products on the H100 SXM, 989 in
+# bfloat16 and 495 in TF32, which PyTorch takes for float32 convolutions. Convolutional networks of
+# this size may be expected to reach about as much.
+THROUGHPUT = {"bfloat16": 200.0, "float32": 100.0}
+WHENCE = "a fifth of an H100's peak"
 BYTES = 4  # of a float32
 
 
@@ -78,24 +79,38 @@ def _forward(model: UNet, images: tuple[int, int, int], n: int) -> tuple[int, in
 
 @dataclass(frozen=True)
 class Price:
-    """One run's costs. flops: stage -> operations, of all its stages; missing: of those to do."""
+    """One run's costs. flops: stage -> operations, of all its stages; missing: of those to do.
+
+    throughput: TFLOP/s that times are reckoned with.
+    """
 
     task: Task
     parameters: int
     flops: dict[str, float]
     missing: float
+    throughput: float
     memory: float  # bytes while training: weights, gradients, Adam's moments, averages, activations
     disk: float  # bytes kept: the snapshots that are measured
 
+    def seconds(self, flops: float) -> float:
+        return flops / (self.throughput * 1e12)
 
-def price(task: Task) -> Price:
+    @property
+    def whole(self) -> float:
+        """Operations of all stages."""
+        return sum(self.flops.values())
+
+
+def price(task: Task, throughput: float | None = None) -> Price:
     """Costs of a run with all its measurements, whether or not some are there."""
     config, keeping = task.config, task.housekeeping
     images = load_once(config.data.name, "train", keeping.data_path or None)
     form = images.channels, images.size, images.classes
     learned, checkpointing = config.objective.name != "simple", keeping.gradient_checkpointing
     counts = network(config.unet, learned, form, checkpointing)
-    flops = {"train": training_evaluations(config) * counts.forward_flops}
+    # Checkpointing computes the activations once more: four passes' work instead of three.
+    again = 4 / 3 if checkpointing else 1.0
+    flops = {"train": again * training_evaluations(config) * counts.forward_flops}
     missing = flops["train"] if task.needs_training else 0.0
     for asked in task.asked:
         more = measurement_evaluations(config, asked.settings) * counts.forward_flops
@@ -103,40 +118,40 @@ def price(task: Task) -> Price:
         missing += more if asked in task.missing else 0.0
     batch = keeping.microbatch or config.optim.batch_size
     averages = len(config.optim.ema)
-    memory = (4 + averages) * counts.parameters * BYTES + batch * counts.activations
+    activations = counts.activations // (2 if config.precision == "bfloat16" else 1)
+    memory = (4 + averages) * counts.parameters * BYTES + batch * activations
     fractions = {1.0, *keeping.snapshots, *(asked.settings.at for asked in task.asked)}
     steps = {snapshot_step(at, config.optim.steps) for at in fractions}
     disk = len(steps) * (1 + averages) * counts.parameters * BYTES
-    return Price(task, counts.parameters, flops, missing, memory, disk)
+    throughput = throughput or THROUGHPUT[config.precision]
+    return Price(task, counts.parameters, flops, missing, throughput, memory, disk)
 
 
-def report(title: str, tasks: list[Task], cells: int, throughput: float = THROUGHPUT) -> str:
-    """The costs of distinct runs as a table, and their sums. throughput: TFLOP/s of one device."""
-    prices = [price(task) for task in tasks]
+def report(title: str, tasks: list[Task], cells: int, throughput: float | None = None) -> str:
+    """The costs of distinct runs as a table, and their sums.
 
-    def time(flops: float) -> str:
-        return _duration(flops / (throughput * 1e12))
-
+    throughput: TFLOP/s of one device; None: THROUGHPUT, by each run's precision.
+    """
+    prices = [price(task, throughput) for task in tasks]
     rows = [["run", "", "weights", "stage", "PFLOP", "time", "memory", "disk"]]
     for p in prices:
-        for i, (stage, flops) in enumerate(p.flops.items()):
-            first = [p.task.run.id, p.task.words, f"{p.parameters / 1e6:.3g} M"]
-            last = [f"{p.memory / 2**30:.2g} GiB", f"{p.disk / 2**20:.3g} MiB"]
-            rows.append(
-                [*(first if i == 0 else ["", "", ""]), stage, _number(flops / 1e15), time(flops)]
-                + (last if i == 0 else ["", ""])
-            )
+        first = [p.task.run.id, p.task.words, f"{p.parameters / 1e6:.3g} M"]
+        last = [f"{p.memory / 2**30:.2g} GiB", f"{p.disk / 2**20:.3g} MiB"]
+        for stage, flops in p.flops.items():
+            rows.append([*first, stage, _number(flops / 1e15), _duration(p.seconds(flops)), *last])
+            first, last = ["", "", ""], ["", ""]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(x.ljust(w) for x, w in zip(row, widths)).rstrip() for row in rows]
-    total = sum(sum(p.flops.values()) for p in prices)
-    missing = sum(p.missing for p in prices)
-    default = throughput == THROUGHPUT
+    total, missing = sum(p.whole for p in prices), sum(p.missing for p in prices)
+    total_time = _duration(sum(p.seconds(p.whole) for p in prices))
+    missing_time = _duration(sum(p.seconds(p.missing) for p in prices))
+    rates = " and ".join(f"{rate:g}" for rate in sorted({p.throughput for p in prices}))
+    whence = "" if throughput else f" ({WHENCE}; throughput= sets it)"
     lines += [
         "",
         f"{title}: {cells} cells are {len(prices)} distinct runs, "
         f"{_number(total / 1e15)} PFLOP in all, {_number(missing / 1e15)} of them still to do",
-        f"at {throughput:g} TFLOP/s{f' ({WHENCE}; throughput= sets it)' if default else ''}: "
-        f"{time(total)} in all, {time(missing)} still to do",
+        f"at {rates} TFLOP/s{whence}: {total_time} in all, {missing_time} still to do",
         f"disk for snapshots: {sum(p.disk for p in prices) / 2**30:.3g} GiB",
     ]
     return "\n".join(lines)

@@ -133,9 +133,8 @@ def plan(grid: Grid, request: Request, runs: Runs) -> str:
     """What the grid costs, as text."""
     from experiments import plan  # late, as above
 
-    throughput = request.throughput or plan.THROUGHPUT
-    title = f"{grid.name} at scale {grid.scale}"
-    return plan.report(title, tasks_of(distinct(grid, runs), request), len(grid.cells), throughput)
+    title, tasks = f"{grid.name} at scale {grid.scale}", tasks_of(distinct(grid, runs), request)
+    return plan.report(title, tasks, len(grid.cells), request.throughput)
 
 
 def launch(grid: Grid, request: Request, runs: Runs) -> int:

@@ -1,26 +1,22 @@
 """Training by several processes over gloo: the run of one process, and one set of files."""
 
-import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from core import checkpoint
-from core.config import Housekeeping, TrainConfig, from_dict, to_dict
+from core.config import Housekeeping, TrainConfig, from_dict
 from core.data.images import Images
-from core.distributed import ALONE, Ranks
+from core.distributed import ALONE, Ranks, join, leave
 from core.errors import Refused
 from core.trainer import Trainer
-from core.training import RESUME, SNAPSHOT, read_log, train
+from core.training import RESUME, SNAPSHOT, Interrupted, read_log, train
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = 12
 CONFIG = from_dict(
     TrainConfig,
@@ -32,37 +28,6 @@ CONFIG = from_dict(
 )
 KEEPING = Housekeeping(device="cpu", log_every=1, snapshots=(0.5,))
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from core.config import Housekeeping, TrainConfig, from_dict
-from core.distributed import join, leave
-from core.errors import Refused
-from core.training import Interrupted, train
-from tests.test_distributed import images
-
-asked = json.loads(sys.argv[1])
-ranks = join()
-calls = []
-def stop():  # only one of them is told to stop
-    calls.append(1)
-    return ranks.rank == asked["who_stops"] and len(calls) >= asked["stop_after"]
-folder = Path(asked["folder"]) / (f"rank{ranks.rank}" if asked["apart"] else "")
-folder.mkdir(exist_ok=True)
-try:
-    train(from_dict(TrainConfig, asked["config"]), images(), folder,
-          from_dict(Housekeeping, asked["keeping"]), stop=stop, ranks=ranks)
-except Interrupted:
-    print("interrupted at", len(calls))
-except Refused as error:
-    print("refused:", error)
-except OSError as error:
-    print("failed:", error)
-leave()
-"""
-
 
 def images():
     g = torch.Generator().manual_seed(0)
@@ -70,29 +35,54 @@ def images():
     return Images("made up", pixels, None, 0)
 
 
+def one_process(asked, rank, pipe):
+    """What one of them does; sends words about how it ended."""
+    torch.set_num_threads(1)
+    os.environ |= asked["place"] | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    ranks, calls = join(), []
+
+    def stop():  # only one of them is told to stop
+        calls.append(1)
+        return rank == asked["who_stops"] and len(calls) >= asked["stop_after"]
+
+    folder = asked["folder"] / (f"rank{rank}" if asked["apart"] else "")
+    folder.mkdir(exist_ok=True)
+    said = ""
+    try:
+        train(asked["config"], images(), folder, asked["keeping"], stop=stop, ranks=ranks)
+    except Interrupted:
+        said = f"interrupted at {len(calls)}"
+    except Refused as error:
+        said = f"refused: {error}"
+    except OSError as error:
+        said = f"failed: {error}"
+    leave()
+    pipe.send(said)
+
+
 def together(folder, config, world=2, keeping=KEEPING, stop_after=10**9, who_stops=1, apart=False):
-    """Trains with so many processes; returns what they printed."""
+    """Trains with so many processes; returns what each said at its end."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     folder.mkdir(exist_ok=True)
-    asked = {"folder": str(folder), "config": to_dict(config), "keeping": to_dict(keeping)}
-    asked |= {"stop_after": stop_after, "who_stops": who_stops, "apart": apart}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    asked = {"folder": folder, "config": config, "keeping": keeping, "place": place}
+    asked |= {"stop_after": stop_after, "who_stops": who_stops, "apart": apart}
+    # Forked from a server that has imported all this once: torch takes seconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "core.training", "core.distributed"])
+    pipes = [context.Pipe() for _ in range(world)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps(asked)],
-            cwd=ROOT,
-            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
+        context.Process(target=one_process, args=(asked, rank, theirs), daemon=True)
+        for rank, (_, theirs) in enumerate(pipes)
     ]
-    outcomes = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == world * [0], outcomes
-    return [out for out, _ in outcomes]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == world * [0]
+    return [ours.recv() for ours, _ in pipes]
 
 
 def alone(folder, config, keeping=KEEPING):
@@ -150,7 +140,7 @@ def test_one_process_that_is_told_to_stop_stops_all_and_the_run_continues_exactl
     for who in (0, 1):
         folder = tmp_path / f"parts{who}"
         said = together(folder, config, stop_after=5, who_stops=who)
-        assert said == 2 * ["interrupted at 5\n"]
+        assert said == 2 * ["interrupted at 5"]
         assert checkpoint.newest(folder / "checkpoints", RESUME)["step"] == 5
         together(folder, config)
         assert (losses(folder) == losses(tmp_path / "whole")).all()

@@ -79,6 +79,17 @@ def test_a_training_is_three_passes_over_every_image_it_sees(tmp_path):
     assert priced.missing == sum(priced.flops.values())
 
 
+def test_precision_and_checkpointing_have_their_price(tmp_path):
+    task = tasks(results=tmp_path)[4]
+    plain = plan.price(task)
+    half = plan.price(replace(task, config=replace(task.config, precision="bfloat16")))
+    assert half.seconds(1.0) == plain.seconds(1.0) / 2 and half.memory < plain.memory
+    keeping = replace(task.housekeeping, gradient_checkpointing=True)
+    again = plan.price(replace(task, housekeeping=keeping))
+    assert again.flops["train"] == pytest.approx(4 / 3 * plain.flops["train"])
+    assert again.flops["nll"] == plain.flops["nll"]
+
+
 def test_what_is_there_is_not_to_be_done_again(tmp_path):
     task = tasks(results=tmp_path)[0]
     nll = next(asked for asked in task.asked if asked.name == "nll")
@@ -113,7 +124,7 @@ def test_plan_says_the_sums_and_starts_nothing(tmp_path, capsys):
     slow = capsys.readouterr().out
     assert "6 cells are 6 distinct runs" in slow and "at 0.001 TFLOP/s:" in slow
     assert main(words) == 0
-    assert "at 200 TFLOP/s (a fifth of an H100" in capsys.readouterr().out
+    assert "at 100 TFLOP/s (a fifth of an H100" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 
