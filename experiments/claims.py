@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -165,19 +164,11 @@ def _seen_from_here(record: dict) -> bool:
 @lru_cache
 def _here() -> list[str]:
     """This running system and its processes' name space: within it a process id says enough."""
-    return [socket.gethostname(), *_first_lines("/proc/sys/kernel/random/boot_id"), _namespace()]
-
-
-def _first_lines(path: str) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        yield Path(path).read_text().strip()
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
+    known = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # elsewhere than on Linux the name must do
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return known
 
 
 def _process_start(pid: int) -> str | None:

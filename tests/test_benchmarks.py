@@ -1,10 +1,9 @@
 """The benchmarks' arithmetic. That they run at all is seen by `make bench ARGS=short=true`."""
 
-import time
-
 import numpy as np
 import pytest
 
+from benchmarks import timing
 from benchmarks.estimators import IMAGES, Terms, bias, equal, error, ideal_error, variances
 from benchmarks.lines import Line, at_least, at_most
 from benchmarks.timing import Ratio, Times, race
@@ -29,15 +28,22 @@ def test_a_ratio_is_formed_within_each_round():
     assert ratio.scaled(0.5).median == 1
 
 
-def test_a_race_gives_everyone_as_many_rounds_and_finds_who_is_slower():
-    times = race(
-        {"one": lambda: time.sleep(0.001), "three": lambda: time.sleep(0.003)},
-        3,
-        slice_seconds=0.01,
-    )
-    assert {len(seconds) for seconds in times.seconds.values()} == {3}
-    assert 1.5 < times.ratio("three", "one").median < 4
-    assert times.best("three") >= 0.003
+def test_a_race_gives_everyone_as_many_rounds_and_finds_who_is_slower(monkeypatch):
+    clock, called = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def work(name, seconds):
+        called.append(name)
+        clock[0] += seconds
+
+    contestants = {"one": lambda: work("one", 1.0), "three": lambda: work("three", 3.0)}
+    times = race(contestants, 4, slice_seconds=6.0)
+    assert {len(seconds) for seconds in times.seconds.values()} == {4}
+    ratio = times.ratio("three", "one")
+    assert (ratio.low, ratio.median, ratio.high) == (3, 3, 3)
+    assert times.best("three") == 3
+    rounds = called[4:]  # after two calls of each to warm up: six of one for two of the other
+    assert rounds[:8] == 6 * ["one"] + 2 * ["three"] and rounds[8:16] == rounds[:8][::-1]
 
 
 def test_a_target_is_judged_by_the_median():
