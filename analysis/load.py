@@ -18,7 +18,7 @@ import yaml
 from core.errors import Refused
 from experiments.grid import HERE as EXPERIMENTS
 from experiments.grid import Grid, expand
-from experiments.overrides import ROOT, Request
+from experiments.overrides import ROOT, Request, of_results
 from experiments.runs import Runs
 
 REFERENCE = ROOT / "results" / "reference"
@@ -57,9 +57,9 @@ class Results:
     @property
     def command(self) -> str:
         """What would fill the holes."""
-        ours = ("grid", "seeds", "list", "on", "retry")
         words = [f"grid={self.grid.name}", f"seeds=[{','.join(map(str, self.grid.seeds))}]"]
-        words += [word for word in self.request.words if word.partition("=")[0] not in ours]
+        given = of_results(self.request.words)
+        words += [word for word in given if word.partition("=")[0] not in ("grid", "seeds")]
         return "python experiments/run.py " + shlex.join(words)
 
 

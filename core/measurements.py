@@ -5,7 +5,6 @@ on (its seed, image) alone, not on batches or interruptions.
 """
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +30,10 @@ from core.diffusion.variances import ReverseVariance
 from core.errors import Refused
 from core.metrics import distances
 from core.metrics.features import extractor
+from core.parts import Arrays, Report, Work, compute
 from core.randomness import ImageNoise, numpy_generator
 from core.trained import Trained, load_trained
-from core.training import Interrupted, Progress
 
-SHARD = 256  # drawn images per file: what an interruption can cost
 SHOWN = 64  # drawn images kept with a Frechet distance, for looking at
 
 
@@ -44,32 +42,13 @@ class Result:
     """Numbers for JSON and arrays for npz."""
 
     numbers: dict
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a measurement is given besides its settings.
-
-    scratch: a folder of its own for what an interrupted measurement can pick up again;
-    cache: where statistics of whole data sets are kept, by content.
-    """
-
-    housekeeping: Housekeeping
-    scratch: Path
-    cache: Path
-    progress: Progress = lambda done, total, words: None
-    stop: Callable[[], bool] = lambda: False
-
-    def done(self, done: int, total: int) -> None:
-        """Report progress in network evaluations; raise Interrupted when asked to stop."""
-        self.progress(done, total, "")
-        if self.stop():
-            raise Interrupted
-
-
-def measure(folder: Path, config: TrainConfig, measurement: Measurement, work: Work) -> Result:
-    """Loads the snapshot that the measurement asks for and takes it."""
+def measure(
+    folder: Path, config: TrainConfig, measurement: Measurement, work: Work
+) -> Result | None:
+    """Loads the snapshot that the measurement asks for and takes it; None as `compute` says it."""
     at, ema = measurement.at, measurement.ema
     trained = load_trained(folder, config, at, ema, work.housekeeping)
     take = {Likelihood: measure_likelihood, Frechet: measure_frechet}[type(measurement)]
@@ -98,30 +77,39 @@ def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeep
     return images
 
 
-def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Result:
+def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Result | None:
     """The bound on the first images of a split, in bits/dim (core/diffusion/likelihood.py)."""
     images = check(trained.config, settings, work.housekeeping)
     schedule = likelihood_chain(trained.config.diffusion, settings)
     diffusion = Diffusion(schedule, trained.device)
     strata = likelihood.STRATA[settings.estimator](schedule.K)
-    total, parts = settings.images * strata.evaluations, []
-    for first in range(0, settings.images, work.housekeeping.eval_batch):
-        chosen = range(first, min(first + work.housekeeping.eval_batch, settings.images))
-        u = [numpy_generator(settings.seed, "nll t", i).random(strata.evaluations) for i in chosen]
-        t = strata.draw(np.stack(u))
-        noise = ImageNoise(chosen, trained.shape, settings.seed, "nll eps")
-        x0 = images.batch(chosen).to(trained.device)
-        label = None if images.labels is None else images.labels[chosen.start : chosen.stop]
-        denoise = trained.denoiser(diffusion, label)
-        terms = np.empty(t.shape)
-        for e in range(strata.evaluations):
-            at = torch.from_numpy(t[:, e]).to(trained.device)
-            eps = noise().to(trained.device)
-            bits = likelihood.bound_terms(denoise, diffusion, x0, at, eps, settings.variance)
-            terms[:, e] = bits.double().cpu().numpy()
-            work.done(first * strata.evaluations + len(chosen) * (e + 1), total)
-        parts.append((likelihood.prior_term(diffusion, x0).double().cpu().numpy(), t, terms))
-    bound = likelihood.Bound(*(np.concatenate(x) for x in zip(*parts)), strata)
+
+    def part(which: range, report: Report) -> Arrays:
+        done = []
+        for chosen in _batches(which, work.housekeeping.eval_batch):
+            u = [numpy_generator(settings.seed, "nll t", i) for i in chosen]
+            t = strata.draw(np.stack([generator.random(strata.evaluations) for generator in u]))
+            noise = ImageNoise(chosen, trained.shape, settings.seed, "nll eps")
+            x0 = images.batch(chosen).to(trained.device)
+            label = None if images.labels is None else images.labels[chosen.start : chosen.stop]
+            denoise = trained.denoiser(diffusion, label)
+            terms = np.empty(t.shape)
+            for e in range(strata.evaluations):
+                at = torch.from_numpy(t[:, e]).to(trained.device)
+                eps = noise().to(trained.device)
+                bits = likelihood.bound_terms(denoise, diffusion, x0, at, eps, settings.variance)
+                terms[:, e] = bits.double().cpu().numpy()
+                of_batch = len(chosen) * (e + 1) / strata.evaluations
+                report((chosen.start - which.start + of_batch) / len(which))
+            prior = likelihood.prior_term(diffusion, x0).double().cpu().numpy()
+            done.append({"prior": prior, "t": t, "terms": terms})
+        return {key: np.concatenate([batch[key] for batch in done]) for key in done[0]}
+
+    parts = compute(settings.images, strata.evaluations, part, work)
+    if parts is None:
+        return None
+    joined = {key: np.concatenate([arrays[key] for arrays in parts]) for key in parts[0]}
+    bound = likelihood.Bound(**joined, strata=strata)
     sums, counts = bound.by_step()
     return Result(
         {
@@ -144,6 +132,11 @@ def measure_likelihood(trained: Trained, settings: Likelihood, work: Work) -> Re
     )
 
 
+def _batches(which: range, size: int) -> list[range]:
+    """Consecutive ranges of at most `size` images."""
+    return [which[first : first + size] for first in range(0, len(which), size)]
+
+
 def draw_images(
     trained: Trained,
     which: range,
@@ -159,8 +152,7 @@ def draw_images(
     """
     schedule = sampling_chain(trained.config.diffusion, sampler)
     diffusion, drawn = Diffusion(schedule, trained.device), []
-    for first in range(which.start, which.stop, batch):
-        chosen = range(first, min(first + batch, which.stop))
+    for chosen in _batches(which, batch):
         noise = ImageNoise(chosen, trained.shape, seed, "sample")
         label = torch.tensor(chosen) % trained.classes if trained.classes else None
         denoise, x = trained.denoiser(diffusion, label), noise().to(trained.device)
@@ -172,16 +164,24 @@ def draw_images(
     return torch.cat(drawn)
 
 
-def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
+def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result | None:
     """Frechet distance of drawn images to the whole reference split."""
     channels, size, _ = trained.shape
     features = extractor(settings.features, channels, size)
     reference = check(trained.config, settings, work.housekeeping)
-    shards = [
-        _shard(trained, settings, range(first, min(first + SHARD, settings.images)), work)
-        for first in range(0, settings.images, SHARD)
-    ]
-    drawn = torch.from_numpy(np.concatenate(shards))
+    K = sampling_chain(trained.config.diffusion, settings.sampler).K
+
+    def part(which: range, report: Report) -> Arrays:
+        batch, taken = work.housekeeping.eval_batch, itertools.count(1)
+        evaluations = K * len(_batches(which, batch))
+        how = settings.sampler, settings.variance, settings.seed, batch
+        drawn = draw_images(trained, which, *how, lambda: report(next(taken) / evaluations))
+        return {"images": drawn.numpy()}
+
+    parts = compute(settings.images, K, part, work)
+    if parts is None:
+        return None
+    drawn = torch.from_numpy(np.concatenate([arrays["images"] for arrays in parts]))
     mean, covariance = distances.moments(features(drawn))
     distance = distances.frechet(
         mean, covariance, *distances.reference_moments(reference, features, work.cache)
@@ -192,30 +192,7 @@ def measure_frechet(trained: Trained, settings: Frechet, work: Work) -> Result:
             "metric": f"FD ({features.name})",
             "images": settings.images,
             "reference": f"{reference.name}, {len(reference)} images",
-            "steps": sampling_chain(trained.config.diffusion, settings.sampler).K,
+            "steps": K,
         },
         {"samples": drawn[:SHOWN].numpy()},
     )
-
-
-def _shard(trained: Trained, settings: Frechet, which: range, work: Work) -> np.ndarray:
-    """Images number `which`, from the scratch folder if an earlier attempt left them there."""
-    path = work.scratch / f"{which.start:08d}-{which.stop:08d}.npy"
-    if path.exists():
-        return np.load(path)
-    K = sampling_chain(trained.config.diffusion, settings.sampler).K
-    batch, taken = work.housekeeping.eval_batch, itertools.count(1)
-    batches = -(-len(which) // batch)
-
-    def on_step() -> None:
-        evaluations = next(taken) * len(which) // batches
-        work.done(which.start * K + evaluations, settings.images * K)
-
-    how = settings.sampler, settings.variance, settings.seed, batch
-    drawn = draw_images(trained, which, *how, on_step).numpy()
-    work.scratch.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, drawn)
-    os.replace(temporary, path)
-    return drawn

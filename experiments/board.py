@@ -5,6 +5,7 @@ begins or ends a stage, and a summary now and then.
 """
 
 import time
+from collections.abc import Hashable, Iterable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -21,16 +22,19 @@ def duration(seconds: float) -> str:
 
 
 class Board:
-    """The display of one launch. `total` is its work, in the unit that `progress` is told."""
+    """The display of one launch. `total` is its work, in the unit that `progress` is told.
+
+    workers: keys of the lines that are there from the beginning; others come when they are used.
+    """
 
     EVERY = 30.0  # seconds between two summaries where there is no terminal
 
-    def __init__(self, title: str, workers: int, total: float):
+    def __init__(self, title: str, total: float, workers: Iterable[Hashable] = ()):
         self.total, self.done, self.began, self._printed = max(total, 1e-9), 0.0, None, 0.0
         self.title = title
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
-        self._stages: dict[int, tuple[str, str]] = {}
+        self._stages: dict[Hashable, tuple[str, str]] = {}
         if self.live:
             self._bars = Progress(
                 TextColumn("{task.description}", table_column=None),
@@ -39,11 +43,10 @@ class Board:
                 console=self.console,
                 refresh_per_second=5,
             )
-            self._lines = [
-                self._bars.add_task(f"worker {i + 1}", total=1, words="starting")
-                for i in range(workers)
-            ]
             self._whole = self._bars.add_task(f"[bold]{title}", total=self.total, words="")
+            self._lines = {
+                key: self._bars.add_task("", total=1, words="starting") for key in workers
+            }
 
     def __enter__(self) -> "Board":
         if self.live:
@@ -58,28 +61,38 @@ class Board:
         """A line that stays."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def worker(self, i: int, name: str, stage: str, done: int, total: int, words: str) -> None:
-        """What worker i does now."""
+    def worker(
+        self, key: Hashable, name: str, stage: str, done: int, total: int, words: str
+    ) -> None:
+        """What a worker does now."""
         if self.live:
             share = f"{stage} {100 * done / max(total, 1):.0f} %  {words}"
+            if key not in self._lines:
+                self._lines[key] = self._bars.add_task("", total=1, words="")
             self._bars.update(
-                self._lines[i], description=name, total=total, completed=done, words=share
+                self._lines[key], description=name, total=total, completed=done, words=share
             )
-        elif self._stages.get(i) != (name, stage):
-            self._stages[i] = name, stage
+        elif self._stages.get(key) != (name, stage):
+            self._stages[key] = name, stage
             self.say(f"{name}: {stage}")
 
-    def idle(self, i: int) -> None:
-        """Worker i has nothing left to do."""
+    def idle(self, key: Hashable) -> None:
+        """The worker has nothing left to do."""
         if self.live:
-            self._bars.update(self._lines[i], description="", completed=0, words="idle")
+            self._bars.update(self._lines[key], description="", completed=0, words="idle")
 
-    def progress(self, done: float) -> None:
+    def gone(self, key: Hashable) -> None:
+        """The worker has ended, and its line goes."""
+        self._stages.pop(key, None)
+        if self.live and key in self._lines:
+            self._bars.remove_task(self._lines.pop(key))
+
+    def progress(self, done: float, words: str = "") -> None:
         """Work done so far in this launch."""
         if self.began is None and done > 0:
             self.began, self._first = time.monotonic(), done
         self.done = done
-        text = f"{100 * done / self.total:.0f} %  {self.eta()}"
+        text = f"{100 * done / self.total:.0f} %  {self.eta()}" + (f"  {words}" if words else "")
         if self.live:
             self._bars.update(self._whole, completed=done, words=text)
         elif time.monotonic() - self._printed > self.EVERY:

@@ -39,6 +39,12 @@ class Claim:
     def __post_init__(self):
         threading.Thread(target=self._beat, daemon=True).start()
 
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.release()
+
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
             with contextlib.suppress(OSError):  # a file system that stumbles is asked again
@@ -192,6 +198,11 @@ def _lives(pid: int, started: str | None) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def job_of(path: Path) -> str | None:
+    """The SLURM job of the claim's holder, as squeue names it."""
+    return (read_json(path) or {}).get("job")
 
 
 def _job() -> str | None:

@@ -23,8 +23,9 @@ def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float
 
 def task_costs(task: Task) -> dict[str, float]:
     """Of each stage of a task that is still to be done."""
-    costs = {"train": training_evaluations(task.config)} if task.needs_training else {}
-    for asked in task.missing:
+    training = task.part != "measurements" and task.needs_training
+    costs = {"train": training_evaluations(task.config)} if training else {}
+    for asked in task.missing if task.part != "training" else ():
         more = measurement_evaluations(task.config, asked.settings)
         costs[asked.name] = costs.get(asked.name, 0.0) + more
     return costs

@@ -5,9 +5,11 @@ import io
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,14 +17,17 @@ import torch
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.data.sources import load_once
+from core.distributed import ALONE, Ranks
 from core.errors import DiskFull, Refused
-from core.measurements import Work, measure
+from core.measurements import Result, measure
+from core.parts import Work
 from core.trained import snapshot_path
 from core.training import Interrupted, train
 from experiments import provenance
 from experiments.claims import Claim, acquire, holder
 from experiments.files import write_bytes, write_json
 from experiments.grid import Asked
+from experiments.progress import Progress
 from experiments.runs import Run
 
 Report = Callable[[str, int, int, str], None]  # stage, done, total, words
@@ -30,7 +35,11 @@ Report = Callable[[str, int, int, str], None]  # stage, done, total, words
 
 @dataclass(frozen=True)
 class Task:
-    """A run and the measurements wanted of it; everything picklable, nothing alive."""
+    """A run and the measurements wanted of it; everything picklable, nothing alive.
+
+    part: the training (which keeps the snapshots that the measurements need), the measurements, or
+    all. helping: other tasks do the same measurement, and none waits for another.
+    """
 
     words: str  # of its row, for people
     run: Run
@@ -38,6 +47,8 @@ class Task:
     asked: tuple[Asked, ...]
     housekeeping: Housekeeping
     cache: Path
+    part: Literal["all", "training", "measurements"] = "all"
+    helping: bool = False
 
     @property
     def missing(self) -> list[Asked]:
@@ -54,103 +65,207 @@ class Task:
         )
 
 
-def execute(task: Task, report: Report, stop: Callable[[], bool], wait: bool = False) -> str:
-    """Does the task and returns "done"; "busy" when another process holds the run and not `wait`.
+@dataclass(frozen=True)
+class Course:
+    """How work goes on: whom it tells, when it stops, how long it waits for others.
+
+    patience: seconds to wait for a stage that another process holds. A holder on a machine that
+    cannot be seen from here is known to be dead after claims.SILENCE.
+    """
+
+    report: Report
+    stop: Callable[[], bool]
+    patience: float = 0.0
+    ranks: Ranks = ALONE
+
+
+def execute(task: Task, course: Course) -> str:
+    """Does the task and returns "done"; "busy" when other processes do what is left of it.
 
     Raises Interrupted when stopped, with everything saved; otherwise what went wrong. A failure
-    that would come again is written to the run's error.txt.
+    that would come again is written to the run's folder. With several `course.ranks` all of them
+    call this for the training of one run; measurements are taken by each on its own.
     """
-    run, claim = task.run, None
-    try:
+    run, ranks = task.run, course.ranks
+    with _disk_full_is_said(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
-        while (claim := acquire(run.owner)) is None:
-            if not wait:
-                return "busy"
-            if stop():
-                raise Interrupted
-            report(f"waiting for {holder(run.owner)}", 0, 1, "")
-            time.sleep(1)
-        if wait and run.error is not None:
-            raise Refused(f"it failed in another process: {run.error.strip().splitlines()[-1]}", 1)
-        _work(task, _while_held(claim, report), stop)
-    except _Lost:
-        return "busy"
-    except Interrupted:
-        raise
-    except Exception as error:
-        if claim and claim.lost.is_set():
+        run.check_drift(task.config)
+        if ranks.writes and not (run.folder / "config.json").exists():
+            write_json(run.folder / "config.json", to_dict(task.config))
+    if task.part != "measurements":
+        (training,) = ranks.any(ranks.writes and task.needs_training)
+        if training and not _train(task, course):
             return "busy"
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(run.folder) from error
-        if not isinstance(error, Refused):
-            write_bytes(run.folder / "error.txt", traceback.format_exc().encode())
-        elif error.lasting:
-            write_bytes(run.folder / "error.txt", f"{error}\n".encode())
-        raise
-    finally:
-        if claim:
-            claim.release()
-    return "done"
+    if task.part == "training":
+        return "done"
+    # Another process may need a while for one of them: first those that nobody works on.
+    waiting = [a for a in task.missing if not _measure(task, a, replace(course, patience=0.0))]
+    if task.helping:
+        return "done"
+    if course.patience:
+        waiting = [a for a in waiting if not _measure(task, a, course)]
+    return "busy" if waiting else "done"
 
 
 class _Lost(Exception):
-    """Another process took the run over while this one was not heard of; it writes no more."""
+    """Another process took the stage over while this one was not heard of; it writes no more."""
 
 
-def _while_held(claim: Claim, report: Report) -> Report:
-    """Reports come after each step: there work ends without saving once the claim is lost."""
+def _acquire(run: Run, stage: str, course: Course) -> Claim | None:
+    began, waited = time.monotonic(), False
+    while (claim := acquire(run.claim(stage))) is None:
+        if time.monotonic() - began >= course.patience:
+            return None
+        if course.stop():
+            raise Interrupted
+        waited = True
+        course.report(f"waiting for {holder(run.claim(stage))}", 0, 1, "")
+        time.sleep(1)
+    error = run.error_file(stage)
+    if waited and error.exists():
+        claim.release()
+        reason = error.read_text().strip().splitlines()[-1]
+        raise Refused(f"it failed in another process: {reason}", 1)
+    return claim
 
-    def checked(stage: str, done: int, total: int, words: str) -> None:
-        if claim.lost.is_set():
+
+@contextmanager
+def _working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterator[Report]:
+    """Around the work on a stage; yields what it must report to after each step.
+
+    Keeps the stage's progress file and gives the claim back at the end. A failure that would come
+    again is written to the stage's error file.
+    """
+    progress, error_file = Progress(run.progress(stage)), run.error_file(stage)
+    lost = claim.lost.is_set if claim else lambda: False
+
+    def report(name: str, done: int, total: int, words: str) -> None:
+        if lost():
             raise _Lost
-        report(stage, done, total, words)
+        progress.note(name, done, total, words)
+        course.report(name, done, total, words)
 
-    return checked
+    with claim or nullcontext():
+        try:
+            error_file.unlink(missing_ok=True)
+            with _disk_full_is_said(run.folder):
+                yield report
+        except (Interrupted, _Lost):
+            raise
+        except Exception as error:
+            if lost():
+                raise _Lost from error
+            if not isinstance(error, Refused):
+                write_bytes(error_file, traceback.format_exc().encode())
+            elif error.lasting:
+                write_bytes(error_file, f"{error}\n".encode())
+            raise
+        finally:
+            if not lost():
+                progress.end()
 
 
-def _work(task: Task, report: Report, stop: Callable[[], bool]) -> None:
-    run, config = task.run, task.config
-    run.check_drift(config)
-    (run.folder / "error.txt").unlink(missing_ok=True)
-    write_json(run.folder / "config.json", to_dict(config))
-    if task.needs_training:
-        _train(task, report, stop)
-    for asked in task.missing:
-        _measure(task, asked, report, stop)
+@contextmanager
+def _disk_full_is_said(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(folder) from error
+        raise
 
 
-def _train(task: Task, report: Report, stop: Callable[[], bool]) -> None:
-    run, config = task.run, task.config
-    (run.folder / "trained").unlink(missing_ok=True)
+def _train(task: Task, course: Course) -> bool:
+    """Trains the run; False if another process does."""
+    run, ranks, claims = task.run, course.ranks, []
+    ranks.first_only(lambda: claims.append(_acquire(run, "", course)))
+    claim = claims[0] if claims else None
+    (held,) = ranks.any(claim is not None)
+    if not held:
+        return False
+    try:
+        told = nullcontext(course.report)
+        with _working(run, "", course, claim) if ranks.writes else told as report:
+            (training,) = ranks.any(ranks.writes and task.needs_training)
+            if training:  # others may have done it since
+                _train_held(task, replace(course, report=report))
+    except _Lost:
+        return False
+    return True
+
+
+def _train_held(task: Task, course: Course) -> None:
+    run, config, ranks = task.run, task.config, course.ranks
+    if ranks.writes:
+        (run.folder / "trained").unlink(missing_ok=True)
     began = time.monotonic()
     images = load_once(config.data.name, "train", task.housekeeping.data_path or None)
     snapshots = {*task.housekeeping.snapshots, *(a.settings.at for a in task.asked)}
     housekeeping = replace(task.housekeeping, snapshots=tuple(sorted(snapshots)))
-    report("train", 0, config.optim.steps, "")
+    course.report("train", 0, config.optim.steps, "")
     train(
         config,
         images,
         run.folder,
         housekeeping,
-        progress=lambda done, total, words: report("train", done, total, words),
-        stop=stop,
+        progress=lambda done, total, words: course.report("train", done, total, words),
+        stop=course.stop,
+        ranks=ranks,
     )
-    record = _record(task, time.monotonic() - began)
-    write_json(run.folder / "provenance.json", record | {"images": images.digest()})
-    write_bytes(run.folder / "trained", b"")
+
+    def write() -> None:
+        record = _record(task, time.monotonic() - began)
+        record |= {"images": images.digest(), "processes": ranks.world}
+        write_json(run.folder / "provenance.json", record)
+        write_bytes(run.folder / "trained", b"")
+
+    ranks.first_only(write)
 
 
-def _measure(task: Task, asked: Asked, report: Report, stop: Callable[[], bool]) -> None:
-    run, began = task.run, time.monotonic()
-    scratch = run.folder / "measurements" / f"{asked.id}.part"
-    work = Work(
-        task.housekeeping,
-        scratch,
-        task.cache,
-        progress=lambda done, total, words: report(asked.name, done, total, words),
-        stop=stop,
-    )
-    result = measure(run.folder, task.config, asked.settings, work)
+def _measure(task: Task, asked: Asked, course: Course) -> bool:
+    """Takes a measurement; False if others do, or do the rest of it."""
+    run, claim = task.run, None
+    if not task.helping and (claim := _acquire(run, asked.id, course)) is None:
+        return False
+    try:
+        with _working(run, asked.id, course, claim) as report:
+            if run.has(asked.id):  # others may have taken it since
+                return True
+            began = time.monotonic()
+            work = Work(
+                task.housekeeping,
+                run.folder / "measurements" / f"{asked.id}.part",
+                task.cache,
+                progress=lambda done, total, words: report(asked.name, done, total, words),
+                stop=course.stop,
+                claim=lambda which: _claim_of_part(run, asked, which),
+                helping=task.helping,
+            )
+            result = measure(run.folder, task.config, asked.settings, work)
+            if task.helping:
+                # The last one to finish a part has a result; a late one may have it as well.
+                claim = None if result is None else acquire(run.claim(asked.id))
+                with claim or nullcontext():
+                    if claim and not run.has(asked.id):
+                        _keep(task, asked, result, work.scratch, time.monotonic() - began)
+                return claim is not None
+            _keep(task, asked, result, work.scratch, time.monotonic() - began)
+    except _Lost:
+        return False
+    return True
+
+
+def _claim_of_part(run: Run, asked: Asked, which: range) -> Claim | None:
+    claim = acquire(run.claim(f"{asked.id}.{which.start}"))
+    if claim and run.has(asked.id):  # and the parts are gone: there is nothing left to compute
+        claim.release()
+        return None
+    return claim
+
+
+def _keep(task: Task, asked: Asked, result: Result, scratch: Path, seconds: float) -> None:
+    """Writes a measurement, which exists when its numbers do, and removes its parts."""
+    run = task.run
     if result.arrays:
         content = io.BytesIO()
         np.savez_compressed(content, **result.arrays)
@@ -161,7 +276,7 @@ def _measure(task: Task, asked: Asked, report: Report, stop: Callable[[], bool])
             "metric": metric_of(asked.settings),
             "config": to_dict(asked.settings),
             "result": result.numbers,
-            "provenance": _record(task, time.monotonic() - began),
+            "provenance": _record(task, seconds),
         },
     )
     shutil.rmtree(scratch, ignore_errors=True)

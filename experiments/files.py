@@ -16,15 +16,19 @@ def read_json(path: Path) -> dict | None:
         return None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Atomic: the file has its old content or the new one, never a part."""
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Atomic: the file has its old content or the new one, never a part.
+
+    durable: on the disk when this returns, rather than soon.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -33,5 +37,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def write_json(path: Path, content: dict) -> None:
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+def write_json(path: Path, content: dict, durable: bool = True) -> None:
+    """As `write_bytes`."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(), durable)

@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def words(self) -> str:
-        return " ".join(str(value) for value in self.row.values())
+        return " ".join(str(value) for value in self.row.values()) or "run"
 
 
 @dataclass(frozen=True)

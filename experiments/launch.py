@@ -34,12 +34,16 @@ ALLOCATOR = {
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Processor cores that this process may use: its affinity and, in a SLURM job, its share."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(there, int(os.environ.get("SLURM_CPUS_PER_TASK", there)))
 
 
-def preflight(tasks: list[Task]) -> None:
-    """Refuses what cannot run before anything is started or written: data, sizes, device."""
+def preflight(tasks: list[Task], here: bool = True) -> None:
+    """Refuses what cannot run before anything is started or written: data, sizes, device.
+
+    here: on this machine, rather than on one of another kind.
+    """
     checked = set()
 
     def once(*key) -> bool:
@@ -50,7 +54,8 @@ def preflight(tasks: list[Task]) -> None:
     for task in tasks:
         config, housekeeping = task.config, task.housekeeping
         if once(config.data, config.unet, config.optim.batch_size, config.objective.name):
-            build.device(housekeeping)
+            if here:
+                build.device(housekeeping)
             images = load_once(config.data.name, "train", housekeeping.data_path or None)
             check_enough(images, config.optim.batch_size)
             with torch.device("meta"):
@@ -77,42 +82,60 @@ class Outcome:
     interrupted: bool
 
 
-def here(title: str, tasks: list[Task], on_done: Callable[[], None]) -> Outcome:
-    """Does all tasks with as many processes as the cores allow; survives the failure of one.
+def set_allocator() -> None:
+    """For processes that this one will start."""
+    for key, value in ALLOCATOR.items():
+        os.environ.setdefault(key, value)
 
-    `on_done` is called in this process after each. Ctrl-C or SIGTERM: workers save and stop.
+
+def here(
+    title: str,
+    tasks: list[Task],
+    on_done: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
+    workers: int | None = None,
+) -> Outcome:
+    """Does all tasks with so many processes, or as the cores allow; survives the failure of one.
+
+    `on_done` is called in this process after each, `stop` is asked every second. When it says so,
+    and at Ctrl-C or SIGTERM, workers save and stop.
     """
     housekeeping = tasks[0].housekeeping
     gpus = torch.cuda.device_count() if build.device(housekeeping).type == "cuda" else 0
     wide = any(task.config.unet.channels >= NARROW for task in tasks)
     threads = housekeeping.threads or (cores() if wide and not gpus else 1)
-    workers = min(gpus or max(1, cores() // threads), len(tasks))
+    workers = min(workers or gpus or max(1, cores() // threads), len(tasks))
     if not housekeeping.threads and not gpus:
         threads = max(1, cores() // workers)
-    return _Pool(title, tasks, on_done, workers, threads, gpus).run()
+    return _Pool(title, tasks, on_done, stop, workers, threads, gpus).run()
 
 
 class _Pool:
-    def __init__(self, title, tasks, on_done, workers: int, threads: int, gpus: int):
+    def __init__(self, title, tasks, on_done, stop, workers: int, threads: int, gpus: int):
         self.context = multiprocessing.get_context("spawn")
         self.stopping = self.context.Event()
-        self.threads, self.gpus, self.on_done = threads, gpus, on_done
+        self.threads, self.gpus, self.on_done, self.stop = threads, gpus, on_done, stop
         self.queue = deque((task, False) for task in tasks)
-        self.costs = {task.run.id: task_costs(task) for task in tasks}
+        self.costs = {id(task): task_costs(task) for task in tasks}
         total = sum(sum(costs.values()) for costs in self.costs.values())
-        self.board = Board(title, workers, total)
+        self.board = Board(title, total, range(workers))
         self.finished = 0.0
         self.outcome = Outcome(0, {}, False)
-        for key, value in ALLOCATOR.items():
-            os.environ.setdefault(key, value)  # the workers inherit it
+        set_allocator()
         self.workers = [self._start(i) for i in range(workers)]
 
     def _start(self, i: int) -> _Worker:
         ours, theirs = self.context.Pipe()
-        gpu = i if self.gpus else None
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = visible.split(",") if visible else [str(gpu) for gpu in range(self.gpus)]
+        gpu = names[i % self.gpus] if self.gpus else None
         arguments = (theirs, self.stopping, self.threads, gpu)
         process = self.context.Process(target=worker_main, args=arguments, daemon=True)
+        # SLURM sends its warning to every process of a job, and who has no handler for it dies. The
+        # workers inherit the mask, and are told by this process.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return _Worker(process, ours)
 
@@ -124,6 +147,8 @@ class _Pool:
                     self._give(i)
                 while any(worker.task for worker in self.workers):
                     self._listen()
+                    if self.stop() and not self.stopping.is_set():
+                        self._begin_to_stop("")
         finally:
             for worker in self.workers:
                 self._dismiss(worker)
@@ -137,8 +162,11 @@ class _Pool:
             for worker in self.workers:
                 worker.process.kill()
             raise KeyboardInterrupt
+        self._begin_to_stop(" (again to stop at once)")
+
+    def _begin_to_stop(self, hint: str) -> None:
         self.stopping.set()
-        self.board.say("stopping: each worker saves its run first (again to stop at once)")
+        self.board.say(f"stopping: each worker saves its run first{hint}")
 
     def _give(self, i: int) -> None:
         """The next task to worker i, if there is one."""
@@ -174,7 +202,7 @@ class _Pool:
         if answer[0] == "report":
             _, stage, done, total, words = answer
             self.board.worker(i, name, stage, done, total, words)
-            stages = self.costs[worker.task.run.id]
+            stages = self.costs[id(worker.task)]
             names = list(stages)
             if stage in stages:
                 before = sum(stages[n] for n in names[: names.index(stage)])
@@ -186,7 +214,7 @@ class _Pool:
             self.finished += worker.stage_done
             self.outcome.interrupted = True
         else:
-            self.finished += sum(self.costs[worker.task.run.id].values())
+            self.finished += sum(self.costs[id(worker.task)].values())
             if answer[0] == "done":
                 self.outcome.done += 1
                 self.board.say(f"{name}: done")
@@ -210,7 +238,7 @@ class _Pool:
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         if not self.stopping.is_set():
             name = worker.task.words
-            self.finished += sum(self.costs[worker.task.run.id].values())
+            self.finished += sum(self.costs[id(worker.task)].values())
             self._failed(name, f"its process died ({how}); the same command continues it")
             self.workers[i] = self._start(i)
         self._give(i)

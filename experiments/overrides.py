@@ -27,6 +27,11 @@ class Request:
     plan: bool = False
     throughput: float | None = None  # TFLOP/s, for the plan
     retry: str = ""
+    watch: bool = False
+    pack: int = 1  # runs of one job, side by side
+    split: bool = False  # a job for each training and each measurement
+    split_images: int = 2560  # of a measurement's images, in each of its jobs
+    slurm: dict[str, Any] = field(default_factory=dict)  # changes of the profile
     results: Path = ROOT / "results"
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -39,8 +44,16 @@ class Request:
         return ".".join([self.grid, self.scale, *changed]).replace("/", "_")
 
 
-RESERVED = ("grid", "scale", "seeds", "on", "list", "plan", "throughput", "retry", "results")
+# Words about a launch, which say nothing about its results.
+LAUNCHING = ("on", "list", "plan", "throughput", "retry", "watch", "pack", "split", "split_images")
+RESERVED = ("grid", "scale", "seeds", "results", *LAUNCHING)
 HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
+
+
+def of_results(words: tuple[str, ...]) -> list[str]:
+    """The words of a command line that say which results are meant."""
+    keys = ((word, word.partition("=")[0]) for word in words)
+    return [word for word, key in keys if key not in LAUNCHING and not key.startswith("slurm.")]
 
 
 def parse(words: list[str], **defaults: Any) -> Request:
@@ -58,15 +71,21 @@ def parse(words: list[str], **defaults: Any) -> Request:
             raise Refused(f"'{word}': the value cannot be read as YAML") from error
         values[key] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
     reserved = {key: values.pop(key) for key in RESERVED if key in values}
+    of_cluster = [key for key in values if key.startswith("slurm.")]
+    reserved["slurm"] = {key.removeprefix("slurm."): values.pop(key) for key in of_cluster}
     keeping = {key: values.pop(key) for key in HOUSEKEEPING if key in values}
     request = Request(**defaults)
     if "seeds" in reserved:
         reserved["seeds"] = seeds_of(reserved["seeds"])
     if "results" in reserved:
         reserved["results"] = Path(str(reserved["results"])).resolve()
-    for key in ("list", "plan"):
+    for key in ("list", "plan", "watch", "split"):
         if not isinstance(reserved.get(key, False), bool):
             raise Refused(f"{key}= takes true or false")
+    for key in ("pack", "split_images"):
+        number = reserved.get(key, 1)
+        if type(number) is not int or number < 1:
+            raise Refused(f"{key}={number}: give a whole number, at least 1")
     throughput = reserved.get("throughput", 1)
     if type(throughput) not in (int, float) or not 0 < throughput < math.inf:
         raise Refused(f"throughput={throughput}: give TFLOP/s, as in throughput=200")

@@ -5,7 +5,12 @@
   grid=NAME       which study; see below
   scale=NAME      how big everything is (default laptop); never what the study varies
   seeds=[0,1,2]   repetitions; a scale has its default
-  on=here         where: this machine, all cores (one process per small network)
+  on=here         where: this machine, all cores (one process per small network), or
+  on=PROFILE      jobs of a cluster, as slurm/PROFILE.yaml says; slurm.KEY=VALUE changes a line
+  pack=N          jobs of N runs each, side by side: small networks do not fill a GPU
+  split=true      a job for each training and each measurement, and one for every
+                  split_images=2560 images of a measurement
+  watch=true      follow a grid that jobs or another process work on; on=here starts nothing then
   list=true       show ids and states, run nothing
   plan=true       show what it would cost, at throughput=TFLOP/s; run nothing
   retry=failed    start runs again that failed
@@ -24,16 +29,22 @@ and what leaves the numbers alone, without a dot:
 The same command again continues what was interrupted and does nothing for what is done.
 """
 
-import subprocess
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from core.errors import Refused
+from experiments import profiles
 from experiments.grid import Cell, Grid, available, expand
-from experiments.overrides import ROOT, Request, parse
+from experiments.listing import listing, reason
+from experiments.overrides import Request, of_results, parse
+from experiments.profiles import Profile
 from experiments.runs import Run, Runs
+from experiments.scripts import Analysis
+from experiments.submitted import Queue
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,65 +58,9 @@ def help_text() -> str:
             for name in available(kind)
         }
         parts.append("\n".join([f"{kind}:", *(f"  {n:18s}{t}" for n, t in titles.items())]))
+    titles = profiles.titles().items()
+    parts.append("\n".join(["profiles (on=):", *(f"  {n:18s}{t}" for n, t in titles)]))
     return "\n\n".join(parts)
-
-
-def cell_done(run: Run, cell: Cell) -> bool:
-    """Whether the cell has its training and all its measurements."""
-    return run.trained and all(run.has(asked.id) for asked in cell.measurements)
-
-
-def listing(grid: Grid, runs: Runs) -> str:
-    """One line per cell, with the row's words, seed, id and state, and a summary."""
-    lines, states, missing, asked = [], {}, 0, 0
-    width = max(len(cell.words) for cell in grid.cells)
-    for cell in grid.cells:
-        run = runs.find(cell.run_id, cell.config)
-        there = sum(run.has(item.id) for item in cell.measurements)
-        asked, missing = asked + len(cell.measurements), missing + len(cell.measurements) - there
-        states[cell.run_id] = run.state
-        line = f"{cell.words:{width}s}  seed {cell.seed}  {cell.run_id}  {run.state:8s}"
-        line += f"{there}/{len(cell.measurements)} measured"
-        if run.state == "failed":
-            line += f"  {run.error.strip().splitlines()[-1]}"
-        lines.append(line)
-    counts = [
-        f"{list(states.values()).count(state)} {state}"
-        for state in ("trained", "running", "started", "failed", "new")
-        if state in states.values()
-    ]
-    lines.append(
-        f"{len(states)} runs: {', '.join(counts)}; {missing} of {asked} measurements missing"
-    )
-    return "\n".join(lines)
-
-
-class Analysis:
-    """The grid's scripts, run as programs of their own: nothing here imports analysis/."""
-
-    def __init__(self, grid: Grid, request: Request):
-        words = [
-            word
-            for word in request.words
-            if word.split("=")[0] not in ("on", "list", "plan", "throughput", "retry")
-        ]
-        self.commands = [
-            [sys.executable, str(ROOT / "analysis" / f"{name}.py"), *words]
-            for name in grid.analysis
-        ]
-        self._refreshing: subprocess.Popen | None = None
-
-    def refresh(self) -> None:
-        """Rewrites the table in the background; skipped while the last time is still going on."""
-        if self.commands and (self._refreshing is None or self._refreshing.poll() is not None):
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            self._refreshing = subprocess.Popen(self.commands[0], **quiet)
-
-    def write_all(self) -> bool:
-        """Runs every script, whose words are the command's result. False if one failed."""
-        if self._refreshing is not None:
-            self._refreshing.wait()
-        return all([subprocess.run(command).returncode == 0 for command in self.commands])
 
 
 def distinct(grid: Grid, runs: Runs) -> list[tuple[Run, list[Cell]]]:
@@ -137,34 +92,55 @@ def plan(grid: Grid, request: Request, runs: Runs) -> str:
     return plan.report(title, tasks, len(grid.cells), request.throughput)
 
 
-def launch(grid: Grid, request: Request, runs: Runs) -> int:
-    """Does what is missing of the grid here; the exit code."""
-    failed_before = []
-    todo: list[tuple[Run, list[Cell]]] = []
+def unfinished(grid: Grid, request: Request, runs: Runs) -> tuple[list, list[Run]]:
+    """What is missing of the grid, as `distinct` has it, and runs left out: they failed before."""
+    todo, failed_before = [], []
     for run, cells in distinct(grid, runs):
-        if all(cell_done(run, cell) for cell in cells):
+        if run.trained and all(run.has(asked.id) for cell in cells for asked in cell.measurements):
             continue
         if run.state == "failed" and request.retry != "failed":
             failed_before.append(run)
+            words = f"{run.folder.name} failed before: {reason(run.error)}"
+            print(f"{words} (retry=failed starts it again)")
         else:
             todo.append((run, cells))
-    for run in failed_before:
-        reason = run.error.strip().splitlines()[-1]
-        print(f"{run.folder.name} failed before: {reason} (retry=failed starts it again)")
+    return todo, failed_before
+
+
+def launch(grid: Grid, request: Request, runs: Runs, profile: Profile | None) -> int:
+    """Does what is missing of the grid, here or by jobs; the exit code."""
+    todo, failed_before = unfinished(grid, request, runs)
+    analysis = Analysis(grid, request)
     if not todo:
         if not failed_before:
-            print(f"{grid.name} at scale {grid.scale} is complete: nothing to do. Its table:")
-            print(request.results / "tables" / f"{request.name}.md")
+            what = "Its table:" if analysis.table else "Its runs:"
+            print(f"{grid.name} at scale {grid.scale} is complete: nothing to do. {what}")
+            if analysis.outdated(grid, runs) and not analysis.write_all():
+                return 1
+            print(analysis.table or "\n".join(str(run.folder) for run, _ in distinct(grid, runs)))
         return 1 if failed_before else 0
 
-    from experiments import launch  # late, as above
-
     tasks = tasks_of(todo, request)
-    launch.preflight(tasks)
+    if request.watch and profile is None:
+        return follow(grid, tasks, analysis, lambda: False)
+
+    from experiments.launch import preflight  # late, as above
+
+    preflight(tasks, here=profile is None)
     for task in tasks:
         if task.run.trained and task.needs_training:
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
-    analysis = Analysis(grid, request)
+    if profile is None:
+        code = launch_here(grid, tasks, analysis)
+    else:
+        code = launch_jobs(grid, request, tasks, profile, analysis)
+    return code or (1 if failed_before else 0)
+
+
+def launch_here(grid: Grid, tasks: list, analysis: Analysis) -> int:
+    """By processes of this machine."""
+    from experiments import launch  # late, as above
+
     outcome = launch.here(f"{grid.name} ({grid.scale})", tasks, analysis.refresh)
     if outcome.done and not outcome.interrupted and not analysis.write_all():
         outcome.failed["analysis"] = "a script failed; its message is above"
@@ -173,7 +149,58 @@ def launch(grid: Grid, request: Request, runs: Runs) -> int:
     if outcome.interrupted:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
-    return 1 if outcome.failed or failed_before else 0
+    return 1 if outcome.failed else 0
+
+
+def launch_jobs(
+    grid: Grid, request: Request, tasks: list, profile: Profile, analysis: Analysis
+) -> int:
+    """By jobs of a cluster, or by processes that submitit starts here."""
+    from experiments import submit  # late, as above
+    from experiments.feeder import Feeder
+
+    shape = submit.Shape(request.pack, request.split, request.split_images)
+    with submit.only_launcher(request.results):
+        queue = Queue(strict=profile.cluster == "slurm")
+        mine = submit.free(tasks, queue)
+        folder = request.results / "jobs"
+        submission = submit.Submission(grid.name, mine, profile, shape, folder) if mine else None
+        if submission and profile.cluster == "slurm":
+            ids = submission.send()
+            print(f"submitted {submission.count} jobs: {' '.join(ids)}")
+            print(f"their logs:  {submission.folder}")
+    if profile.cluster == "slurm":
+        if request.watch:
+            return follow(grid, tasks, analysis, lambda: False)
+        command = shlex.join(["python", "experiments/run.py", *of_results(request.words)])
+        print(f"the state:   {command} list=true\nto follow:   {command} watch=true")
+        return 0
+    feeder = Feeder(submission) if submission else None
+    try:
+        return follow(grid, tasks, analysis, feeder.step if feeder else lambda: False)
+    except KeyboardInterrupt:
+        if feeder:
+            feeder.stop()
+        raise
+
+
+def follow(grid: Grid, tasks: list, analysis: Analysis, step: Callable[[], bool]) -> int:
+    """Shows what goes on until it ends, then writes tables and figures; the exit code."""
+    from experiments import watch  # late, as above
+
+    queue = Queue(fresh_s=10)
+    try:
+        watch.follow(f"{grid.name} ({grid.scale})", tasks, queue, step)
+    except KeyboardInterrupt:
+        print("no longer followed; jobs of a cluster go on", file=sys.stderr)
+        raise
+    open_ = [task for task in tasks if not watch.is_done(task)]
+    for task in open_:
+        failed = task.run.state == "failed"
+        why = reason(task.run.error) if failed else "nobody works on it; the same command continues"
+        print(f"{task.words} ({task.run.id}): {why}", file=sys.stderr)
+    written = len(open_) == len(tasks) or analysis.write_all()
+    return 1 if open_ or not written else 0
 
 
 def main(words: list[str]) -> int:
@@ -182,8 +209,9 @@ def main(words: list[str]) -> int:
         print(help_text())
         return 0
     request = parse(words)
-    if request.on != "here":
-        raise Refused(f"on={request.on}: this machine is the only place so far, on=here")
+    profile = None if request.on == "here" else profiles.load(request.on, request.slurm)
+    if profile is None:
+        refuse_cluster_words(request)
     grid = expand(request)
     runs = Runs(request.results / "runs")
     if request.list:
@@ -192,7 +220,15 @@ def main(words: list[str]) -> int:
     if request.plan:
         print(plan(grid, request, runs))
         return 0
-    return launch(grid, request, runs)
+    return launch(grid, request, runs, profile)
+
+
+def refuse_cluster_words(request: Request) -> None:
+    """Words that mean nothing on this machine are a mistake."""
+    for key in (*(f"slurm.{key}" for key in request.slurm), "pack", "split", "split_images"):
+        if key.startswith("slurm.") or any(w.partition("=")[0] == key for w in request.words):
+            there = ", ".join(profiles.available())
+            raise Refused(f"{key}= shapes jobs of a cluster: give on=PROFILE too, one of {there}")
 
 
 if __name__ == "__main__":

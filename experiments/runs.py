@@ -7,6 +7,7 @@ its own. No database: a claim says who works on a run, and every write is atomic
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,9 @@ from core.errors import Refused
 from experiments import claims
 from experiments.files import read_json
 
-State = Literal["new", "started", "running", "failed", "trained"]
+State = Literal["new", "queued", "started", "running", "failed", "trained"]
 ID_LENGTH = 10
+SUBMITTED = "submitted.json"  # which jobs of a cluster have the run (experiments/submitted.py)
 
 
 def digest(config: Any, *words: str) -> str:
@@ -38,16 +40,30 @@ class Run:
     id: str
     folder: Path
 
-    @property
-    def owner(self) -> Path:
-        """The claim of the process that works on the run (experiments/claims.py)."""
-        return self.folder / "owner.json"
+    # A run has stages: its training, "", and each of its measurements, named by its id. A stage
+    # has its own claim (experiments/claims.py), error and progress: several jobs can share a run.
+
+    def claim(self, stage: str = "") -> Path:
+        """The file that names the process which works on the stage."""
+        return self._of_stage("owner", stage, "json")
+
+    def error_file(self, stage: str = "") -> Path:
+        """Why the stage failed, when it did."""
+        return self._of_stage("error", stage, "txt")
+
+    def progress(self, stage: str = "") -> Path:
+        """How far the stage is (experiments/progress.py)."""
+        return self._of_stage("progress", stage, "json")
+
+    def _of_stage(self, what: str, stage: str, kind: str) -> Path:
+        return self.folder / ".".join(word for word in (what, stage, kind) if word)
 
     @property
     def error(self) -> str | None:
-        """The last failure, as text."""
-        path = self.folder / "error.txt"
-        return path.read_text() if path.exists() else None
+        """A failure, as text; the training's first."""
+        for path in sorted(self.folder.glob("error*.txt"), key=lambda path: len(path.name)):
+            return path.read_text()
+        return None
 
     @property
     def trained(self) -> bool:
@@ -55,13 +71,24 @@ class Run:
 
     @property
     def state(self) -> State:
-        if not self.folder.exists():
+        return self.look()
+
+    def look(self, queued: Callable[["Run"], bool] = lambda run: False) -> State:
+        """The run's state now; `queued` is asked about a run that was submitted to a cluster."""
+        try:
+            names = os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return "new"
-        if claims.alive(self.owner):
+        owners = (name for name in names if name.startswith("owner"))
+        if any(claims.alive(self.folder / name) for name in owners):
             return "running"
-        if self.error is not None:
+        if any(name.startswith("error") for name in names):
             return "failed"
-        return "trained" if self.trained else "started"
+        if SUBMITTED in names and queued(self):
+            return "queued"
+        if "trained" in names:
+            return "trained"
+        return "started" if "config.json" in names else "new"
 
     def measurement(self, id: str) -> dict | None:
         """The stored measurement: metric, config, result, provenance; None when missing."""

@@ -1,5 +1,6 @@
 """A worker process: takes tasks from a pipe, reports on it, and stops when told or orphaned."""
 
+import math
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from multiprocessing.synchronize import Event
 REPORT_EVERY = 0.2  # seconds; a step of a small network is shorter
 
 
-def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> None:
+def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> None:
     """Executes (task, wait) pairs until None comes. Answers with tuples that begin with a word.
 
     ("report", stage, done, total, words) on the way; ("done" | "busy" | "interrupted",) or
@@ -20,14 +21,14 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     parent = os.getppid()
 
     import torch  # late: the environment above must be set first
 
     from core.errors import DiskFull, Refused
     from core.training import Interrupted
-    from experiments.execute import execute
+    from experiments.execute import Course, execute
 
     torch.set_num_threads(threads)
     reported = 0.0
@@ -44,7 +45,7 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: int | None) -> No
     while (order := pipe.recv()) is not None:
         task, wait = order
         try:
-            answer = (execute(task, report, stop, wait),)
+            answer = (execute(task, Course(report, stop, math.inf if wait else 0.0)),)
         except Interrupted:
             answer = ("interrupted",)
         except Refused as error:

@@ -1,5 +1,7 @@
 """Measurements depend on the weights and their seed, not on batches or interruptions."""
 
+import itertools
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import checkpoint, measurements
+from core import checkpoint, measurements, parts
 from core.config import (
     DiffusionConfig,
     Frechet,
@@ -22,7 +24,8 @@ from core.config import (
 from core.data.images import Images
 from core.data.sources import load
 from core.errors import Refused
-from core.measurements import Work, draw_images, measure
+from core.measurements import draw_images, measure
+from core.parts import Work
 from core.trained import Trained, load_trained, snapshot_path
 from core.training import Interrupted, train
 
@@ -67,12 +70,14 @@ def work(tmp_path, monkeypatch):
 
     monkeypatch.setattr(measurements, "load_once", few)
 
-    def make(name: str = "a", stop=lambda: False, **housekeeping) -> Work:
+    count = itertools.count()
+
+    def make(name: str = "", stop=lambda: False, **housekeeping) -> Work:
         progress = []
         keeping = replace(KEEPING, **housekeeping)
         made = Work(
             keeping,
-            tmp_path / f"{name}.part",
+            tmp_path / f"{name or next(count)}.part",
             tmp_path / "cache",
             lambda done, total, words: progress.append((done, total)),
             stop,
@@ -161,35 +166,71 @@ def test_noise_depends_on_the_seed_of_the_measurement(folder, work):
     assert not torch.equal(a, b)
 
 
-@pytest.mark.parametrize("step", [1, 4, 6])
-def test_images_drawn_after_an_interruption_are_the_uninterrupted_ones(
-    step, folder, work, monkeypatch
+@pytest.mark.parametrize("settings, evaluations", [(DRAWN, 3), (Likelihood(images=70), 40)])
+@pytest.mark.parametrize("step", [0.1, 1.4, 1.9])
+def test_a_measurement_continued_after_an_interruption_is_the_uninterrupted_one(
+    step, settings, evaluations, folder, work, monkeypatch
 ):
-    """Shards of 30 images in 3 steps: stopped in the first one, early and late in the second."""
-    monkeypatch.setattr(measurements, "SHARD", 30)
-    whole = measure(folder, CONFIG, DRAWN, work("whole", eval_batch=30))
-    evaluations = iter(range(1, 100))
-    stopped = work("parts", stop=lambda: next(evaluations) == step, eval_batch=30)
+    """Parts of 30 images: stopped in the first one, and late and early in the second."""
+    step = max(1, round(step * evaluations))
+    monkeypatch.setattr(parts, "PART", 30)
+    whole = measure(folder, CONFIG, settings, work("whole", eval_batch=30))
+    calls = iter(range(1, 1000))
+    stopped = work("stopped", stop=lambda: next(calls) == step, eval_batch=30)
     with pytest.raises(Interrupted):
-        measure(folder, CONFIG, DRAWN, stopped)
+        measure(folder, CONFIG, settings, stopped)
     kept = sorted(stopped.scratch.glob("*")) if stopped.scratch.exists() else []
-    assert len(kept) == (step - 1) // 3
-    assert [path.name for path in kept] == ["00000000-00000030.npy"][: len(kept)]
+    assert [path.name for path in kept] == ["00000000-00000030.npz"][: (step - 1) // evaluations]
 
-    drawn = []
-    right = measurements.draw_images
-
-    def watched(trained, which, *rest):
-        drawn.append(which)
-        return right(trained, which, *rest)
-
-    monkeypatch.setattr(measurements, "draw_images", watched)
-    resumed = work("parts", eval_batch=30)
-    result = measure(folder, CONFIG, DRAWN, resumed)
-    assert drawn == [range(0, 30), range(30, 60), range(60, 70)][len(kept) :]
+    resumed = work("stopped", eval_batch=30)
+    result = measure(folder, CONFIG, settings, resumed)
+    assert resumed.seen[0][0] > 30 * evaluations * len(kept)
+    assert len(resumed.seen) == evaluations * (3 - len(kept))
     assert result.numbers == whole.numbers
-    assert (result.arrays["samples"] == whole.arrays["samples"]).all()
-    assert resumed.seen[-1] == (210, 210)
+    assert all((result.arrays[key] == whole.arrays[key]).all() for key in whole.arrays)
+    assert resumed.seen[-1] == (70 * evaluations, 70 * evaluations)
+
+
+def test_a_damaged_part_is_computed_again(folder, work, monkeypatch):
+    monkeypatch.setattr(parts, "PART", 30)
+    whole = measure(folder, CONFIG, DRAWN, work("same"))
+    path = work("same").scratch / "00000030-00000060.npz"
+    cut, flipped = path.read_bytes()[:500], bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for damaged in (cut, flipped, b""):
+        path.write_bytes(damaged)
+        again = work("same")
+        assert measure(folder, CONFIG, DRAWN, again).numbers == whole.numbers
+        assert len(again.seen) == 2 * 3  # two batches of 16 and fewer, three steps each
+
+
+def test_who_helps_computes_the_parts_that_nobody_else_does(folder, work, monkeypatch):
+    monkeypatch.setattr(parts, "PART", 30)
+    whole = measure(folder, CONFIG, DRAWN, work("whole"))
+    claimed = []
+
+    def claim(which: range):
+        claimed.append(which)
+        return None if which.start == 30 else nullcontext()
+
+    helper = replace(work("same"), claim=claim, helping=True)
+    assert measure(folder, CONFIG, DRAWN, helper) is None
+    assert sorted(path.name[:8] for path in helper.scratch.glob("*")) == ["00000000", "00000060"]
+    last = replace(work("same"), helping=True)
+    assert measure(folder, CONFIG, DRAWN, last).numbers == whole.numbers
+
+
+def test_who_does_not_help_waits_for_what_others_compute(folder, work, monkeypatch):
+    monkeypatch.setattr(parts, "PART", 30)
+    whole = measure(folder, CONFIG, DRAWN, work("whole"))
+    others = iter([None, None])
+    monkeypatch.setattr(parts.time, "sleep", lambda seconds: waited.append(seconds))
+    waited = []
+    waiting = replace(
+        work(), claim=lambda which: nullcontext() if which.start else next(others, nullcontext())
+    )
+    assert measure(folder, CONFIG, DRAWN, waiting).numbers == whole.numbers
+    assert waited == [1]
 
 
 def test_a_frechet_distance_says_what_it_is_and_keeps_images_to_look_at(folder, work):

@@ -24,7 +24,7 @@ from experiments.claims import acquire
 from experiments.files import write_json
 from experiments.grid import expand
 from experiments.overrides import parse, typed
-from experiments.runs import Run, Runs, digest, label
+from experiments.runs import SUBMITTED, Run, Runs, digest, label
 
 # Row -> the ids of its runs, seed 0 first.
 LAPTOP = {
@@ -150,7 +150,7 @@ def test_a_folder_is_found_by_its_id_whatever_follows_in_its_name(tmp_path):
     renamed = tmp_path / "runs" / f"{cell.run_id}-my-favourite"
     renamed.mkdir(parents=True)
     run = Runs(tmp_path / "runs").find(cell.run_id, cell.config)
-    assert run.folder == renamed and run.state == "started"
+    assert run.folder == renamed
 
 
 def test_a_folder_made_for_another_configuration_is_refused_naming_the_field(tmp_path):
@@ -175,12 +175,18 @@ def test_the_state_of_a_run_is_read_off_its_files(tmp_path):
     run = Run("ad5f5084b8", tmp_path / "run")
     assert run.state == "new"
     run.folder.mkdir()
+    write_json(run.folder / SUBMITTED, {})
+    assert run.state == "new" and run.look(lambda asked: asked is run) == "queued"
+    write_json(run.folder / "config.json", {})
     assert run.state == "started"
-    claim = acquire(run.owner)
-    assert run.state == "running"
-    claim.release()
-    assert run.state == "started"
+    for stage in ("", "some-measurement", "some-measurement.256"):
+        claim = acquire(run.claim(stage))
+        assert run.state == "running" == run.look(lambda run: True)
+        claim.release()
+        assert run.state == "started"
     (run.folder / "trained").touch()
     assert run.state == "trained"
-    (run.folder / "error.txt").write_text("diverged\n")
+    run.error_file("b3f0").write_text("too few images\n")
+    assert run.state == "failed" and run.error == "too few images\n"
+    run.error_file().write_text("diverged\n")
     assert run.state == "failed" and run.error == "diverged\n"

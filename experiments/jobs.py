@@ -1,0 +1,205 @@
+"""What one job of a cluster does: its tasks, until they are done or it is told to stop.
+
+The job is pickled as a list of what is to be done. All state is in the run folders: after a
+requeue, a kill or the end of a node it starts anew and continues what is there.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from core import distributed
+from core.errors import Refused
+from core.training import Interrupted
+from experiments import claims, launch
+from experiments.board import duration
+from experiments.execute import Course, Task, execute
+from experiments.files import read_json, write_json
+
+PATIENCE = claims.SILENCE + 3 * claims.BEAT  # until a dead owner on another node is known as such
+STALLS = 5  # allocations in a row that may end before anything was done
+SETTLE = 10.0  # seconds in which SLURM's signal reaches all processes of a job
+
+
+class Signals:
+    """Turns signals into a question that work asks between two steps.
+
+    USR2, with which SLURM warns of a time limit or a preemption: stop, then `requeue`. TERM and
+    INT, with which jobs are cancelled, or requeued from outside: stop.
+    """
+
+    STOPPING = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self):
+        self.stopping = self.warned = False
+        self._handlers: dict[int, Callable] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in self.STOPPING:
+            self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        self.stopping = True
+        self.warned |= number == signal.SIGUSR2
+
+    def stop(self) -> bool:
+        """Whether to stop."""
+        return self.stopping
+
+    def settle(self) -> None:
+        """Waits for the signal that another process of this job has had already."""
+        until = time.monotonic() + SETTLE
+        while not self.stopping and time.monotonic() < until:
+            time.sleep(0.1)
+
+    def requeue(self) -> None:
+        """What submitit does on USR2: pickles the job again, `scontrol requeue`, and exits."""
+        handler = self._handlers[signal.SIGUSR2]
+        if callable(handler):
+            handler(signal.SIGUSR2, None)
+        sys.exit("stopped by SIGUSR2, and requeued by nobody")
+
+
+@dataclass
+class Job:
+    """Tasks, and how many of them at a time, each in a process of its own."""
+
+    title: str
+    tasks: tuple[Task, ...]
+    side_by_side: int = 1
+
+    def __call__(self) -> str:
+        """Does the tasks. SystemExit after a signal, RuntimeError when one of them failed."""
+        _rename(self.title)
+        with Signals() as signals:
+            try:
+                if len(self.tasks) > 1:
+                    return self._several(signals)
+                return self._one(signals)
+            except Interrupted:
+                if os.environ.get("RANK", "0") != "0":
+                    return "stopped; the first process of the job says how it goes on"
+                signals.settle()
+                if not signals.warned:
+                    sys.exit(143)
+                self._refuse_stalling()
+                signals.requeue()
+
+    def checkpoint(self):
+        """For submitit, which asks on USR2 what to run next time: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def _one(self, signals: Signals) -> str:
+        """A task in this process, which may be one of several that train it."""
+        import torch
+
+        task, course = self.tasks[0], Course(_Log(), signals.stop, PATIENCE)
+        torch.set_num_threads(task.housekeeping.threads or launch.cores())
+        ranks = _join()
+        try:
+            if ranks.world > 1 and task.part != "measurements":
+                training = replace(task, part="training")
+                if execute(training, replace(course, ranks=ranks)) == "busy":
+                    return f"others work on {task.run.id}"
+        finally:
+            distributed.leave()
+        if ranks.world > 1:
+            if task.part == "training":
+                return "done"
+            task = replace(task, part="measurements", helping=task.helping or not ranks.writes)
+        if execute(task, course) == "busy":
+            return f"others work on {task.run.id}"
+        return "done"
+
+    def _several(self, signals: Signals) -> str:
+        outcome = launch.here(
+            self.title, list(self.tasks), stop=signals.stop, workers=self.side_by_side
+        )
+        if outcome.interrupted:
+            signals.stopping = True
+            raise Interrupted
+        if outcome.failed:
+            raise RuntimeError("; ".join(f"{name}: {why}" for name, why in outcome.failed.items()))
+        return f"{outcome.done} done"
+
+    def _refuse_stalling(self) -> None:
+        """A job that never gets anything done before it must stop is not requeued for ever."""
+        path = self.tasks[0].run.folder / "requeued.json"
+        marks = [_mark(task) for task in self.tasks]
+        before = read_json(path) or {}
+        times = before.get("times", 0) + 1 if before.get("marks") == marks else 1
+        if times >= STALLS:
+            path.unlink(missing_ok=True)
+            message = (
+                f"{times} allocations in a row ended before anything was done: "
+                "give slurm.timeout_min more, or another partition"
+            )
+            error = self.tasks[0].run.error_file()
+            error.write_text(message + "\n")
+            raise Refused(message, code=1)
+        write_json(path, {"marks": marks, "times": times})
+
+
+def _mark(task: Task) -> list:
+    """Something that changes when anything of a task gets done."""
+    files = (path for path in task.run.folder.rglob("*") if path.suffix in (".pt", ".npz", ".json"))
+    own = ("owner", "progress", "requeued", "submitted", ".")
+    return sorted(path.name for path in files if not path.name.startswith(own))
+
+
+def _join() -> distributed.Ranks:
+    """The other processes of this job, whom submitit's environment tells of."""
+    from submitit.core.job_environment import JobEnvironment
+    from submitit.helpers import TorchDistributedEnvironment
+
+    try:
+        if JobEnvironment().num_tasks == 1:
+            return distributed.ALONE
+    except RuntimeError:  # not in a job, as with the debug executor
+        return distributed.ALONE
+    address = os.environ.get("MASTER_ADDR")  # for a cluster whose node names do not resolve
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    if address:
+        os.environ["MASTER_ADDR"] = address
+    return distributed.join()
+
+
+class _Log:
+    """Reports as lines of the job's log: at the beginning of each stage, and every minute."""
+
+    EVERY = 60.0
+
+    def __init__(self):
+        self._stage, self._printed, self._first = "", 0.0, (0, 0.0)
+
+    def __call__(self, stage: str, done: int, total: int, words: str) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._first = stage, (done, now)
+        elif now - self._printed < self.EVERY:
+            return
+        self._printed = now
+        since, seconds = done - self._first[0], now - self._first[1]
+        left = f", {duration((total - done) * seconds / since)} left" if since > 0 else ""
+        print(f"{stage}: {done} of {total}{left}  {words}".rstrip(), flush=True)
+
+
+def _rename(title: str) -> None:
+    """Names this task of an array after its run; an array is submitted under one name."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{x}_ID") for x in ("JOB", "TASK"))
+    if array and os.environ.get("SLURM_PROCID", "0") == "0":
+        words = ["scontrol", "update", f"JobId={array}_{task}", f"JobName={title}"]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(words, capture_output=True, timeout=30)

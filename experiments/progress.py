@@ -1,0 +1,60 @@
+"""How far a stage of a run is: a small file beside its claim, for who watches from elsewhere."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.files import read_json, write_json
+
+EVERY = 5.0  # seconds between two writes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A stage as it was a moment ago. left: seconds, None while nobody can say."""
+
+    stage: str
+    done: int
+    total: int
+    words: str
+    left: float | None
+
+    @property
+    def share(self) -> float:
+        return self.done / max(self.total, 1)
+
+
+class Progress:
+    """Keeps a progress file while a stage is worked on, and removes it at the end."""
+
+    def __init__(self, path: Path):
+        self._path, self._written = path, 0.0
+        self._first: tuple[int, float] | None = None  # done and time at the first report
+
+    def note(self, stage: str, done: int, total: int, words: str) -> None:
+        """Writes it down, if the last time was long enough ago. Never fails."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (done, now)
+        if now - self._written < EVERY:
+            return
+        self._written = now
+        since, began = done - self._first[0], self._first[1]
+        left = (total - done) * (now - began) / since if since > 0 else None
+        record = {"stage": stage, "done": done, "total": total, "words": words, "left": left}
+        with contextlib.suppress(Exception):  # a full disk is found by what must be written
+            write_json(self._path, record, durable=False)
+
+    def end(self) -> None:
+        """Removes the file."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def read(folder: Path) -> list[Seen]:
+    """The stages of a run that are being worked on, the training first."""
+    found = (
+        read_json(path) for path in sorted(folder.glob("progress*.json"), key=lambda p: p.name)
+    )
+    return [Seen(**record) for record in found if record]

@@ -1,0 +1,258 @@
+"""A grid on a real SLURM: what is injected, and that nothing is lost, doubled or changed by it.
+
+Each test uses the project's own commands. "The uninterrupted run" is one on this machine, whose
+last snapshot has its content's digest in its name.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from on_cluster import LONG, LONGEST, ONE, PATIENCE, PLACE, ROOT, command, until
+
+WHOLE = (
+    *("grid=schedule_ablation", "scale=smoke", "device=cpu", "threads=1", "optim.steps=4"),
+    *("measure.nll.images=4", "measure.fd.images=66", "measure.fd.sampler.steps=2"),
+)
+
+
+def begun(cluster, id, steps=1):
+    """Waits until the only run of a job has a checkpoint of so many steps."""
+    until(lambda: cluster.steps() >= steps or not cluster.queue(id))
+    assert cluster.queue(id), cluster.log()
+    return cluster.steps()
+
+
+def as_undisturbed(cluster, undisturbed, folder="on"):
+    """Nothing is lost or changed, and no claim or half-written file is left."""
+    assert cluster.weights(folder) == undisturbed.weights(), cluster.log(folder)
+    assert cluster.measured(folder) == undisturbed.measured()
+    names = [path.name for path in (cluster.results / folder / "runs").rglob("*")]
+    assert not [n for n in names if n.startswith(("owner", "progress", "error")) or "tmp" in n]
+
+
+def test_a_grid_on_the_cluster_gives_the_numbers_of_this_machine(cluster):
+    """Six runs in arrays of at most LONGEST, two at a time; then nothing is left to do."""
+    cluster.run(*WHOLE, folder="here")
+    parallel = "slurm.array_parallelism=2"
+    process = cluster.start(*PLACE, *WHOLE, parallel, "watch=true")
+    most, names = 0, set()
+    while process.poll() is None:
+        states = list(cluster.queue().values())
+        most = max(most, states.count("RUNNING"))
+        names |= set(command("squeue", "--noheader", "--array", "--format=%j").split())
+        time.sleep(0.2)
+    out = process.communicate()[0]
+    assert process.returncode == 0, out + cluster.log()
+    ids = re.search(r"submitted 6 jobs: (\d+) (\d+)\n", out)
+    assert ids and LONGEST < 6, out
+    assert most == 2
+    assert any(re.fullmatch(r"schedule_ablation:\w+-\w+-L_\w+-seed-0", name) for name in names), (
+        names
+    )
+    assert cluster.measured() == cluster.measured("here") and len(cluster.measured()) == 12
+    assert cluster.weights() == cluster.weights("here") and len(cluster.weights()) == 6
+    table = "tables/schedule_ablation.smoke"
+    assert len(list((cluster.results / "on").glob(f"{table}*.md"))) == 1
+    assert cluster.starts() == 6
+    assert "nothing to do" in cluster.run(*PLACE, *WHOLE)
+
+
+def test_cancelled_in_the_middle_and_submitted_again(cluster, undisturbed):
+    (id,) = cluster.submit(*ONE)
+    steps = begun(cluster, id)
+    command("scancel", id)
+    cluster.ended(id)
+    assert steps <= cluster.steps() < 1200
+    assert "1 started" in cluster.run(*ONE, "list=true")
+    (id,) = cluster.submit(*ONE)
+    cluster.ended(id)
+    as_undisturbed(cluster, undisturbed)
+    assert cluster.starts() == 2 and "train: 0 of 1200" in cluster.log()
+
+
+def test_requeued_by_hand_in_the_middle(cluster, undisturbed):
+    (id,) = cluster.submit(*ONE)
+    begun(cluster, id)
+    command("scontrol", "requeue", id)
+    cluster.ended(id)
+    as_undisturbed(cluster, undisturbed)
+
+
+def test_slurms_warning_saves_and_requeues(cluster, undisturbed):
+    """USR2, as before a time limit or a preemption; three times in a row."""
+    (id,) = cluster.submit(*ONE, "checkpoint_seconds=1000")
+    for _ in range(3):
+        before = cluster.steps()
+        until(lambda: cluster.queue(id).get(id) == "RUNNING" and "train" in progress(cluster))
+        command("scancel", "--signal=USR2", id)
+        until(lambda before=before: cluster.steps() > before or not cluster.queue(id))
+        until(lambda: cluster.queue(id).get(id) != "RUNNING")
+    cluster.ended(id)
+    as_undisturbed(cluster, undisturbed)
+    assert cluster.log().count("Requeued job") == 3
+
+
+def progress(cluster) -> str:
+    return "".join(path.read_text() for run in cluster.runs() for path in run.glob("progress.json"))
+
+
+def test_killed_in_the_middle_and_submitted_again(cluster, undisturbed):
+    """SIGKILL of the process that trains, which can tell nobody."""
+    (id,) = cluster.submit(*ONE)
+    steps = begun(cluster, id)
+    owner = json.loads((cluster.runs()[0] / "owner.json").read_text())
+    assert owner["job"] == id
+    os.kill(owner["pid"], signal.SIGKILL)
+    cluster.ended(id)
+    assert (cluster.runs()[0] / "owner.json").exists() and cluster.steps() >= steps
+    (id,) = cluster.submit(*ONE)
+    cluster.ended(id)
+    as_undisturbed(cluster, undisturbed)
+
+
+def test_a_node_that_fails(cluster, undisturbed):
+    """The job begins anew on the other node, from its last checkpoint."""
+    (id,) = cluster.submit(*ONE)
+    begun(cluster, id)
+    node = command("squeue", "--noheader", f"--job={id}", "--format=%N").strip()
+    command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        cluster.ended(id)
+    finally:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+    as_undisturbed(cluster, undisturbed)
+
+
+def test_slurmd_killed_and_started_again(cluster, undisturbed, slurm):
+    """The job goes on without it, and its end is noticed later."""
+    (id,) = cluster.submit(*ONE)
+    begun(cluster, id)
+    folder = os.path.dirname(os.path.dirname(os.environ["SLURM_CONF"]))
+    for node in ("n1", "n2"):
+        with open(f"{folder}/run/slurmd-{node}.pid") as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+    time.sleep(1)
+    slurm("start")
+    cluster.ended(id)
+    as_undisturbed(cluster, undisturbed)
+
+
+def test_two_launchers_at_once_and_a_third_later(cluster):
+    both = [cluster.start(*PLACE, *WHOLE) for _ in range(2)]
+    outs = [process.communicate(timeout=PATIENCE)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    assert sum("submitted 6 jobs" in out for out in outs) == 1, outs
+    later = cluster.run(*PLACE, *WHOLE)
+    assert "submitted" not in later and "has job" in later
+    cluster.ended()
+    assert cluster.starts() == 6 and len(cluster.measured()) == 12
+
+
+def test_a_run_that_fails_is_not_requeued_but_listed_and_can_be_retried(cluster):
+    words = (*ONE, "optim.lr=1e30", "optim.steps=40")
+    cluster.ended(*cluster.submit(*words))
+    listed = cluster.run(*words, "list=true")
+    assert "1 failed" in listed and "training diverged" in listed
+    assert "Requeued" not in cluster.log() and cluster.starts() == 1
+    assert "retry=failed starts it again" in cluster.run(*PLACE, *words, code=1)
+    (id,) = cluster.submit(*words, "retry=failed")
+    cluster.ended(id)
+    assert cluster.starts() == 2
+
+
+def test_measurements_in_jobs_of_their_own_wait_for_their_training(cluster):
+    """Three jobs draw a part each of 600 images, and one of them computes the distance."""
+    words = (*ONE, "optim.steps=300", "measure.fd.images=600")
+    cluster.run(*words, folder="here")
+    ids = cluster.submit(*words, "split=true", "split_images=256")
+    assert len(ids) == 5  # the training, the likelihood, three for the distance
+    seen = {}
+    while states := cluster.queue(*ids):
+        if states.get(ids[0]) == "RUNNING":
+            assert set(states.values()) - {"RUNNING"} <= {"PENDING"}
+            assert all(states[id] == "PENDING" for id in ids[1:]), states
+        for path in (cluster.results / "on" / "runs").glob("*/owner.*.*.json"):
+            if path.exists():
+                seen[path.name.split(".")[2]] = json.loads(path.read_text())["job"]
+        time.sleep(0.05)
+    assert cluster.measured() == cluster.measured("here"), cluster.log()
+    assert cluster.weights() == cluster.weights("here")
+    assert not list((cluster.results / "on" / "runs").glob("*/measurements/*.part"))
+    assert cluster.starts() == 1
+    assert len({job for job in seen.values()}) >= 2, seen
+
+
+def test_measurements_are_cancelled_when_their_training_fails(cluster):
+    ids = cluster.submit(*ONE, "optim.lr=1e30", "optim.steps=40", "split=true")
+    cluster.ended(*ids)
+    assert not cluster.measured() and cluster.starts() == 1
+
+
+def test_several_runs_in_one_job(cluster):
+    cluster.run(*WHOLE, folder="here")
+    ids = cluster.submit(*WHOLE, "pack=3", "slurm.cpus_per_task=2", "slurm.mem_gb=3")
+    assert len(ids) == 1 and len(cluster.queue(*ids)) == 2
+    cluster.ended(*ids)
+    assert cluster.measured() == cluster.measured("here"), cluster.log()
+    assert cluster.weights() == cluster.weights("here")
+
+
+@pytest.mark.parametrize("shape", ["slurm.tasks_per_node=2", "slurm.nodes=2"])
+def test_two_processes_train_one_run(cluster, undisturbed, shape):
+    """The loss curve is that of one process but for rounding, also across a requeue."""
+    words = (*ONE, shape)
+    (id,) = cluster.submit(*words, MASTER_ADDR="127.0.0.1")
+    begun(cluster, id, 100)
+    command("scancel", "--signal=USR2", id)
+    cluster.ended(id)
+    (run,), (alone,) = cluster.runs(), undisturbed.runs()
+    a, b = (
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (run, alone)
+    )
+    assert [line["step"] for line in a] == [line["step"] for line in b], cluster.log()
+    for x, y in zip(a, b):
+        assert x["loss"] == pytest.approx(y["loss"], rel=2e-3), x["step"]
+    assert json.loads((run / "provenance.json").read_text())["processes"] == 2
+    assert len(cluster.measured()) == 2 and cluster.log().count("Requeued job") == 1
+
+
+def test_the_launcher_in_a_job_of_its_own(cluster):
+    """sbatch slurm/submit.sbatch, whose own variables must not reach the jobs it submits."""
+    options = ["--partition=main", "--mem=1G", f"--output={cluster.results}/launcher.log"]
+    words = (*PLACE, *WHOLE, f"results={cluster.results / 'on'}")
+    script = [str(ROOT / "slurm" / "submit.sbatch"), *words]
+    submitted = subprocess.run(
+        ["sbatch", "--parsable", *options, *script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert submitted.returncode == 0, submitted.stderr
+    cluster.ended(submitted.stdout.strip())
+    log = (cluster.results / "launcher.log").read_text()
+    assert "submitted 6 jobs" in log, log
+    cluster.ended()
+    assert len(cluster.measured()) == 12 and cluster.starts() == 6
+
+
+def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(cluster):
+    out = cluster.run(*PLACE, *ONE, "slurm.partition=nowhere", code=1)
+    assert re.search(r"^error: sbatch refused the jobs: .*invalid partition", out, re.M), out
+    assert not list((cluster.results / "on").glob("jobs/*")) and not cluster.runs()
+
+
+def test_a_time_limit_shorter_than_the_training(limited):
+    """One minute, of which SLURM's warning leaves 20 to 50 s."""
+    cluster, id = limited
+    process = cluster.start(*LONG, folder="here")
+    cluster.ended(id)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, out
+    log = cluster.log()
+    assert log.count("Requeued job") >= 1 and "train: 0 of 15000" in log, log
+    assert cluster.starts() == 1
+    assert cluster.weights() == cluster.weights("here")
+    assert cluster.measured() == cluster.measured("here")
