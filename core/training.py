@@ -73,6 +73,7 @@ def train(
 
         ranks.first_only(write)
 
+    progress(trainer.step, steps, "")
     saved, began, first = time.monotonic(), time.monotonic(), trainer.step
     words = ""
     while trainer.step < steps:

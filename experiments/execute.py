@@ -202,7 +202,6 @@ def _train_held(task: Task, course: Course) -> None:
     images = load_once(config.data.name, "train", task.housekeeping.data_path or None)
     snapshots = {*task.housekeeping.snapshots, *(a.settings.at for a in task.asked)}
     housekeeping = replace(task.housekeeping, snapshots=tuple(sorted(snapshots)))
-    course.report("train", 0, config.optim.steps, "")
     train(
         config,
         images,

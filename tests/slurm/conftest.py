@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import disturbances
 import pytest
-from on_cluster import LONG, LONGEST, ONE, Cluster, command, until
+from on_cluster import LONG, LONGEST, ONE, WHOLE, Cluster
 
 SCRIPT = Path(__file__).with_name("local-slurm.sh")
 
@@ -27,7 +29,8 @@ def slurm():
         pytest.skip(words)
     folder = tempfile.mkdtemp(prefix="slurm", dir="/tmp")  # sockets need short paths
     settings = {"LOCAL_SLURM_DIR": folder, "LOCAL_SLURM_ACCOUNTING": "none"}
-    settings |= {"LOCAL_SLURM_MAX_ARRAY": str(LONGEST + 1)}
+    settings |= {"LOCAL_SLURM_MAX_ARRAY": str(LONGEST + 1), "LOCAL_SLURM_CPUS": "6"}
+    settings |= {"LOCAL_SLURM_MEM_MB": "12000", "LOCAL_SLURM_REQUEUE_S": "6"}
     try:
         subprocess.run([SCRIPT, "start"], env=os.environ | settings, check=True)
         os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
@@ -40,30 +43,41 @@ def slurm():
 
 
 @pytest.fixture(scope="session")
-def limited(slurm, tmp_path_factory) -> tuple[Cluster, str]:
-    """A training that needs several allocations, begun before all tests and seen to by the last."""
+def limited(slurm, tmp_path_factory) -> tuple[Cluster, str, subprocess.Popen]:
+    """A training that needs several allocations, and beside it the same on this machine.
+
+    Both are begun before all tests; the last one sees to them.
+    """
     made = Cluster(tmp_path_factory.mktemp("limited"))
     (id,) = made.submit(*LONG, "slurm.timeout_min=1")
-    return made, id
+    return made, id, made.start(*LONG, folder="here")
 
 
 @pytest.fixture
 def cluster(slurm, limited, tmp_path) -> Cluster:
     """The cluster with results folders of the test's own, and without its jobs afterwards."""
-    yield Cluster(tmp_path, limited[1])
-
-    def others() -> list[str]:
-        ids = command("squeue", "--noheader", "--format=%A").split()
-        return [id for id in ids if id != limited[1]]
-
-    if others():
-        subprocess.run(["scancel", *others()], check=False)
-    until(lambda: not others())
+    made = Cluster(tmp_path)
+    yield made
+    made.clear()
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> Cluster:
-    """The training that the tests interrupt, done on this machine and left alone."""
-    made = Cluster(tmp_path_factory.mktemp("undisturbed"))
-    made.run(*ONE)
+def alone(tmp_path_factory) -> Cluster:
+    """What the tests do on the cluster, done on this machine and left alone: ONE and WHOLE."""
+    made = Cluster(tmp_path_factory.mktemp("alone"))
+    made.run(*ONE, folder="one")
+    made.run(*WHOLE, folder="whole")
     return made
+
+
+@pytest.fixture(scope="session")
+def disturbed(slurm, limited, alone, tmp_path_factory) -> dict[str, Future]:
+    """All disturbances.py at the same time, each with a results folder of its own."""
+    with ThreadPoolExecutor(len(disturbances.ALL)) as pool:
+        folders = {name: tmp_path_factory.mktemp(name) for name in disturbances.ALL}
+        yield {
+            name: pool.submit(disturb, Cluster(folders[name]), alone)
+            for name, disturb in disturbances.ALL.items()
+        }
+        for folder in folders.values():
+            Cluster(folder).clear()

@@ -19,15 +19,21 @@ PLACE = (
     *("on=cpu", "slurm.partition=main", "slurm.cpus_per_task=1", "slurm.mem_gb=1.5"),
     *("slurm.timeout_min=10", "slurm.signal_delay_s=10"),
 )
-# One training of a small network that takes some seconds, with a checkpoint in each of them.
+# One training of a small network that takes some seconds, with two checkpoints in each of them.
 ONE = (
     *("grid=single", "scale=smoke", "device=cpu", "threads=1", "diffusion.T=30", "log_every=20"),
-    *("optim.steps=1200", "optim.batch_size=4", "unet.channels=8", "unet.channel_mult=[1]"),
-    *("unet.attention=[]", "checkpoint_seconds=1", "measure.nll.images=4"),
+    *("optim.steps=400", "optim.batch_size=4", "unet.channels=8", "unet.channel_mult=[1]"),
+    *("unet.attention=[]", "checkpoint_seconds=0.5", "measure.nll.images=4"),
     *("measure.fd.images=66", "measure.fd.sampler.steps=2"),
 )
-# The same, so long that its time limit ends it before.
-LONG = (*ONE, "optim.steps=15000", "log_every=500", "checkpoint_seconds=1000")
+# The paper's first study, as small as it can be: six runs.
+WHOLE = (
+    *("grid=schedule_ablation", "scale=smoke", "device=cpu", "threads=1", "optim.steps=4"),
+    *("measure.nll.images=4", "measure.fd.images=66", "measure.fd.sampler.steps=2"),
+    *("unet.channels=8", "unet.channel_mult=[1]", "unet.attention=[]"),
+)
+# ONE, so long that its time limit ends it before.
+LONG = (*ONE, "optim.steps=2000", "log_every=500", "checkpoint_seconds=1000")
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,6 @@ class Cluster:
     """A folder of results, and what happens to it."""
 
     results: Path
-    besides: str = ""  # a job that has nothing to do with it
 
     def start(self, *words: str, folder: str = "on", **env: str) -> subprocess.Popen:
         """run.py with words, of which the last one with a key counts, and a results folder."""
@@ -59,15 +64,21 @@ class Cluster:
         return found.group(1).split() if found else []
 
     def queue(self, *ids: str) -> dict[str, str]:
-        """State of each job or task that has not ended, among these or all."""
-        out = command("squeue", "--noheader", "--array", "--format=%i %T")
-        lines = dict(line.split() for line in out.splitlines())
-        meant = {id: id.partition("_")[0] for id in lines if id != self.besides}
-        return {id: lines[id] for id, array in meant.items() if not ids or array in ids}
+        """State of each job or task of this folder that has not ended, among these or all."""
+        columns = "--Format=JobArrayID:40,State:20,STDOUT:400"  # its log lies below the folder
+        lines = command("squeue", "--noheader", "--array", columns).splitlines()
+        mine = dict(line.split()[:2] for line in lines if f" {self.results}/" in line)
+        return {id: mine[id] for id in mine if not ids or id.partition("_")[0] in ids}
 
     def ended(self, *ids: str) -> None:
         """Waits until these jobs have left the queue."""
         until(lambda: not self.queue(*ids))
+
+    def clear(self) -> None:
+        """Cancels the jobs of this folder."""
+        if ids := self.queue():
+            subprocess.run(["scancel", *ids], check=False)
+            self.ended()
 
     def runs(self, folder: str = "on") -> list[Path]:
         return sorted((self.results / folder / "runs").glob("*"))

@@ -1,8 +1,4 @@
-"""A grid on a real SLURM: what is injected, and that nothing is lost, doubled or changed by it.
-
-Each test uses the project's own commands. "The uninterrupted run" is one on this machine, whose
-last snapshot has its content's digest in its name.
-"""
+"""A grid on a real SLURM, by the project's own commands: nothing is lost, doubled or changed."""
 
 import json
 import os
@@ -11,33 +7,14 @@ import signal
 import subprocess
 import time
 
+import disturbances
 import pytest
-from on_cluster import LONG, LONGEST, ONE, PATIENCE, PLACE, ROOT, command, until
-
-WHOLE = (
-    *("grid=schedule_ablation", "scale=smoke", "device=cpu", "threads=1", "optim.steps=4"),
-    *("measure.nll.images=4", "measure.fd.images=66", "measure.fd.sampler.steps=2"),
-)
+from disturbances import as_left_alone, begun
+from on_cluster import LONGEST, ONE, PATIENCE, PLACE, ROOT, WHOLE, command
 
 
-def begun(cluster, id, steps=1):
-    """Waits until the only run of a job has a checkpoint of so many steps."""
-    until(lambda: cluster.steps() >= steps or not cluster.queue(id))
-    assert cluster.queue(id), cluster.log()
-    return cluster.steps()
-
-
-def as_undisturbed(cluster, undisturbed, folder="on"):
-    """Nothing is lost or changed, and no claim or half-written file is left."""
-    assert cluster.weights(folder) == undisturbed.weights(), cluster.log(folder)
-    assert cluster.measured(folder) == undisturbed.measured()
-    names = [path.name for path in (cluster.results / folder / "runs").rglob("*")]
-    assert not [n for n in names if n.startswith(("owner", "progress", "error")) or "tmp" in n]
-
-
-def test_a_grid_on_the_cluster_gives_the_numbers_of_this_machine(cluster):
+def test_a_grid_on_the_cluster_gives_the_numbers_of_this_machine(cluster, alone):
     """Six runs in arrays of at most LONGEST, two at a time; then nothing is left to do."""
-    cluster.run(*WHOLE, folder="here")
     parallel = "slurm.array_parallelism=2"
     process = cluster.start(*PLACE, *WHOLE, parallel, "watch=true")
     most, names = 0, set()
@@ -54,68 +31,21 @@ def test_a_grid_on_the_cluster_gives_the_numbers_of_this_machine(cluster):
     assert any(re.fullmatch(r"schedule_ablation:\w+-\w+-L_\w+-seed-0", name) for name in names), (
         names
     )
-    assert cluster.measured() == cluster.measured("here") and len(cluster.measured()) == 12
-    assert cluster.weights() == cluster.weights("here") and len(cluster.weights()) == 6
+    assert cluster.measured() == alone.measured("whole") and len(cluster.measured()) == 12
+    assert cluster.weights() == alone.weights("whole") and len(cluster.weights()) == 6
     table = "tables/schedule_ablation.smoke"
     assert len(list((cluster.results / "on").glob(f"{table}*.md"))) == 1
     assert cluster.starts() == 6
     assert "nothing to do" in cluster.run(*PLACE, *WHOLE)
 
 
-def test_cancelled_in_the_middle_and_submitted_again(cluster, undisturbed):
-    (id,) = cluster.submit(*ONE)
-    steps = begun(cluster, id)
-    command("scancel", id)
-    cluster.ended(id)
-    assert steps <= cluster.steps() < 1200
-    assert "1 started" in cluster.run(*ONE, "list=true")
-    (id,) = cluster.submit(*ONE)
-    cluster.ended(id)
-    as_undisturbed(cluster, undisturbed)
-    assert cluster.starts() == 2 and "train: 0 of 1200" in cluster.log()
+@pytest.mark.parametrize("name", disturbances.ALL)
+def test_a_disturbed_training_ends_as_if_it_had_been_left_alone(name, disturbed):
+    """Cancelled, requeued, warned, killed: disturbances.py says how; all at the same time."""
+    disturbed[name].result(PATIENCE)
 
 
-def test_requeued_by_hand_in_the_middle(cluster, undisturbed):
-    (id,) = cluster.submit(*ONE)
-    begun(cluster, id)
-    command("scontrol", "requeue", id)
-    cluster.ended(id)
-    as_undisturbed(cluster, undisturbed)
-
-
-def test_slurms_warning_saves_and_requeues(cluster, undisturbed):
-    """USR2, as before a time limit or a preemption; three times in a row."""
-    (id,) = cluster.submit(*ONE, "checkpoint_seconds=1000")
-    for _ in range(3):
-        before = cluster.steps()
-        until(lambda: cluster.queue(id).get(id) == "RUNNING" and "train" in progress(cluster))
-        command("scancel", "--signal=USR2", id)
-        until(lambda before=before: cluster.steps() > before or not cluster.queue(id))
-        until(lambda: cluster.queue(id).get(id) != "RUNNING")
-    cluster.ended(id)
-    as_undisturbed(cluster, undisturbed)
-    assert cluster.log().count("Requeued job") == 3
-
-
-def progress(cluster) -> str:
-    return "".join(path.read_text() for run in cluster.runs() for path in run.glob("progress.json"))
-
-
-def test_killed_in_the_middle_and_submitted_again(cluster, undisturbed):
-    """SIGKILL of the process that trains, which can tell nobody."""
-    (id,) = cluster.submit(*ONE)
-    steps = begun(cluster, id)
-    owner = json.loads((cluster.runs()[0] / "owner.json").read_text())
-    assert owner["job"] == id
-    os.kill(owner["pid"], signal.SIGKILL)
-    cluster.ended(id)
-    assert (cluster.runs()[0] / "owner.json").exists() and cluster.steps() >= steps
-    (id,) = cluster.submit(*ONE)
-    cluster.ended(id)
-    as_undisturbed(cluster, undisturbed)
-
-
-def test_a_node_that_fails(cluster, undisturbed):
+def test_a_node_that_fails(cluster, alone):
     """The job begins anew on the other node, from its last checkpoint."""
     (id,) = cluster.submit(*ONE)
     begun(cluster, id)
@@ -125,10 +55,11 @@ def test_a_node_that_fails(cluster, undisturbed):
         cluster.ended(id)
     finally:
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
-    as_undisturbed(cluster, undisturbed)
+    as_left_alone(cluster, alone)
+    assert cluster.starts() == 1
 
 
-def test_slurmd_killed_and_started_again(cluster, undisturbed, slurm):
+def test_slurmd_killed_and_started_again(cluster, alone, slurm):
     """The job goes on without it, and its end is noticed later."""
     (id,) = cluster.submit(*ONE)
     begun(cluster, id)
@@ -139,18 +70,19 @@ def test_slurmd_killed_and_started_again(cluster, undisturbed, slurm):
     time.sleep(1)
     slurm("start")
     cluster.ended(id)
-    as_undisturbed(cluster, undisturbed)
+    as_left_alone(cluster, alone)
 
 
 def test_two_launchers_at_once_and_a_third_later(cluster):
-    both = [cluster.start(*PLACE, *WHOLE) for _ in range(2)]
+    few = (*ONE, "seeds=[0,1,2]", "optim.steps=4")
+    both = [cluster.start(*PLACE, *few) for _ in range(2)]
     outs = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
-    assert sum("submitted 6 jobs" in out for out in outs) == 1, outs
-    later = cluster.run(*PLACE, *WHOLE)
+    assert sum("submitted 3 jobs" in out for out in outs) == 1, outs
+    later = cluster.run(*PLACE, *few)
     assert "submitted" not in later and "has job" in later
     cluster.ended()
-    assert cluster.starts() == 6 and len(cluster.measured()) == 12
+    assert cluster.starts() == 3 and len(cluster.measured()) == 6
 
 
 def test_a_run_that_fails_is_not_requeued_but_listed_and_can_be_retried(cluster):
@@ -167,7 +99,7 @@ def test_a_run_that_fails_is_not_requeued_but_listed_and_can_be_retried(cluster)
 
 def test_measurements_in_jobs_of_their_own_wait_for_their_training(cluster):
     """Three jobs draw a part each of 600 images, and one of them computes the distance."""
-    words = (*ONE, "optim.steps=300", "measure.fd.images=600")
+    words = (*ONE, "optim.steps=60", "measure.fd.images=600")
     cluster.run(*words, folder="here")
     ids = cluster.submit(*words, "split=true", "split_images=256")
     assert len(ids) == 5  # the training, the likelihood, three for the distance
@@ -193,27 +125,25 @@ def test_measurements_are_cancelled_when_their_training_fails(cluster):
     assert not cluster.measured() and cluster.starts() == 1
 
 
-def test_several_runs_in_one_job(cluster):
-    cluster.run(*WHOLE, folder="here")
+def test_several_runs_in_one_job(cluster, alone):
     ids = cluster.submit(*WHOLE, "pack=3", "slurm.cpus_per_task=2", "slurm.mem_gb=3")
     assert len(ids) == 1 and len(cluster.queue(*ids)) == 2
     cluster.ended(*ids)
-    assert cluster.measured() == cluster.measured("here"), cluster.log()
-    assert cluster.weights() == cluster.weights("here")
+    assert cluster.measured() == alone.measured("whole"), cluster.log()
+    assert cluster.weights() == alone.weights("whole")
 
 
-@pytest.mark.parametrize("shape", ["slurm.tasks_per_node=2", "slurm.nodes=2"])
-def test_two_processes_train_one_run(cluster, undisturbed, shape):
+def test_two_processes_train_one_run(cluster, alone):
     """The loss curve is that of one process but for rounding, also across a requeue."""
-    words = (*ONE, shape)
+    words = (*ONE, "slurm.nodes=2")
     (id,) = cluster.submit(*words, MASTER_ADDR="127.0.0.1")
     begun(cluster, id, 100)
     command("scancel", "--signal=USR2", id)
     cluster.ended(id)
-    (run,), (alone,) = cluster.runs(), undisturbed.runs()
+    (run,), (other,) = cluster.runs(), alone.runs("one")
     a, b = (
         [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        for folder in (run, alone)
+        for folder in (run, other)
     )
     assert [line["step"] for line in a] == [line["step"] for line in b], cluster.log()
     for x, y in zip(a, b):
@@ -224,8 +154,10 @@ def test_two_processes_train_one_run(cluster, undisturbed, shape):
 
 def test_the_launcher_in_a_job_of_its_own(cluster):
     """sbatch slurm/submit.sbatch, whose own variables must not reach the jobs it submits."""
+    few = [word for word in ONE if not word.startswith("optim.steps")]
+    few += ["optim.steps=4", "seeds=[0,1]"]
     options = ["--partition=main", "--mem=1G", f"--output={cluster.results}/launcher.log"]
-    words = (*PLACE, *WHOLE, f"results={cluster.results / 'on'}")
+    words = (*PLACE, *few, f"results={cluster.results / 'on'}")
     script = [str(ROOT / "slurm" / "submit.sbatch"), *words]
     submitted = subprocess.run(
         ["sbatch", "--parsable", *options, *script], cwd=ROOT, capture_output=True, text=True
@@ -233,9 +165,9 @@ def test_the_launcher_in_a_job_of_its_own(cluster):
     assert submitted.returncode == 0, submitted.stderr
     cluster.ended(submitted.stdout.strip())
     log = (cluster.results / "launcher.log").read_text()
-    assert "submitted 6 jobs" in log, log
+    assert "submitted 2 jobs" in log, log
     cluster.ended()
-    assert len(cluster.measured()) == 12 and cluster.starts() == 6
+    assert len(cluster.measured()) == 4 and cluster.starts() == 2
 
 
 def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(cluster):
@@ -246,13 +178,12 @@ def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(cluster):
 
 def test_a_time_limit_shorter_than_the_training(limited):
     """One minute, of which SLURM's warning leaves 20 to 50 s."""
-    cluster, id = limited
-    process = cluster.start(*LONG, folder="here")
+    cluster, id, process = limited
     cluster.ended(id)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out
     log = cluster.log()
-    assert log.count("Requeued job") >= 1 and "train: 0 of 15000" in log, log
+    assert log.count("Requeued job") >= 1 and "train: 0 of 2000" in log, log
     assert cluster.starts() == 1
     assert cluster.weights() == cluster.weights("here")
     assert cluster.measured() == cluster.measured("here")
