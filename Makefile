@@ -25,7 +25,7 @@ help:
 	@echo 'make test [ARGS="-k schedule"]'
 	@echo '    Runs the tests; ARGS are for pytest.'
 	@echo 'make bench [ARGS="training short=true"]'
-	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks.md.'
+	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks/.'
 	@echo 'All first install the versions of requirements.lock into .venv, once.'
 	@echo 'PYTHON=python3.12 makes it with another Python, 3.11 or newer.'
 

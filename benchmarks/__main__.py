@@ -1,11 +1,11 @@
-"""Measure how fast the suite is, and write results/reference/benchmarks.md.
+"""Measure how fast the suite is, and write results/reference/benchmarks/SECTION.md.
 
     make bench
     python -m benchmarks [training compile sampling suite likelihood memory] [short=true]
 
-Without a section, all of them: about forty minutes on two cores, which should have nothing else to
-do. With some, or short=true, which measures next to nothing and only shows that all of it works,
-the table is printed and not written.
+Without a section, all of them: about forty-five minutes on two cores, which should have nothing
+else to do. short=true measures next to nothing and only shows that all of it works; what it finds
+is printed and not written.
 """
 
 import os
@@ -23,7 +23,7 @@ from experiments.launch import ALLOCATOR, cores
 from experiments.overrides import ROOT
 from experiments.provenance import code, machine
 
-WRITTEN = ROOT / "results" / "reference" / "benchmarks.md"
+WRITTEN = ROOT / "results" / "reference" / "benchmarks"
 GROUPS = ("training", "compile", "sampling", "suite", "likelihood", "memory")
 ROWS = ("1K linear L_simple", "4K linear L_hybrid", "4K cosine L_hybrid")
 Section = Callable[[], Iterator[Line]]
@@ -89,8 +89,8 @@ def _likelihood(scale: str, row: str, table: Path, short: bool) -> Iterator[Line
     yield from estimators.measure(folder, cell.config, images, repeats)
 
 
-def document(done: dict[str, list[Line]]) -> str:
-    """The sections as Markdown: targets first, then every line."""
+def document(group: str, done: dict[str, list[Line]]) -> str:
+    """A section as Markdown: where it was measured, then a table for each of its parts."""
     import pandas as pd
 
     from analysis.tables import markdown
@@ -98,16 +98,16 @@ def document(done: dict[str, list[Line]]) -> str:
     here, now = machine(), datetime.now(UTC).date().isoformat()
     lines = list(chain.from_iterable(done.values()))
     judged = [line for line in lines if line.met is not None]
+    targets = f"{sum(x.met for x in judged)} of {len(judged)} targets are met; " if judged else ""
     modified = ", with changes" if code()["modified"] else ""
     parts = [
-        "# Benchmarks",
+        f"# Benchmarks: {group}",
         f"{here['cores']} cores of {here['processor']}, {here['platform']}, Python "
         f"{here['python']}, torch {here['torch']}; {now}, commit "
-        f"{(code()['commit'] or 'unknown')[:10]}{modified}. Written by `make bench`.",
+        f"{(code()['commit'] or 'unknown')[:10]}{modified}. Written by `make bench ARGS={group}`.",
         "Ratios are medians over rounds in which the contestants take turns, with quartiles; times "
         "are of the fastest round. Operations count a multiplication and an addition as two. "
-        f"{sum(line.met for line in judged)} of {len(judged)} targets are met; "
-        "docs/performance.md explains the others.",
+        f"{targets}docs/performance.md says more.",
     ]
     for title, content in done.items():
         rows = [line.cells for line in content]
@@ -129,27 +129,29 @@ def main(words: list[str]) -> int:
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *words], environment)
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-    done: dict[str, list[Line]] = {}
+    done: dict[str, dict[str, list[Line]]] = {}
     scratch = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     try:
         chosen = [s for s in sections(short, scratch) if not asked or s[0] in asked]
         columns = (SpinnerColumn(), "{task.description}", MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn()) as progress:
             bar = progress.add_task("", total=len(chosen))
-            for _, title, section in chosen:
+            for group, title, section in chosen:
                 progress.update(bar, description=title)
-                done[title] = []
+                lines = done.setdefault(group, {}).setdefault(title, [])
                 for line in section():
-                    done[title].append(line)
+                    lines.append(line)
                     progress.console.print(f"{title}: {': '.join(filter(None, line.cells))}")
                 progress.advance(bar)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if asked or short:
-        print(document(done))
-    else:
-        WRITTEN.write_text(document(done))
-        print(WRITTEN)
+    for group, parts in done.items():
+        if short:
+            print(document(group, parts))
+        else:
+            WRITTEN.mkdir(exist_ok=True)
+            (WRITTEN / f"{group}.md").write_text(document(group, parts))
+            print(WRITTEN / f"{group}.md")
     return 0
 
 

@@ -1,45 +1,24 @@
 """A real SLURM of two nodes on this machine."""
 
 import os
-import shutil
 import subprocess
-import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
+import daemons
 import disturbances
 import pytest
-from on_cluster import LONG, LONGEST, ONE, WHOLE, Cluster
-
-SCRIPT = Path(__file__).with_name("local-slurm.sh")
+from on_cluster import LONG, ONE, WHOLE, Cluster
 
 
 @pytest.fixture(scope="session")
 def slurm():
     """The cluster's daemons; without SLURM the tests are left out, or fail if it must be there."""
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    missing = [
-        name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name, path=path)
-    ]
-    if missing:
-        packages = "munge slurmctld slurmd slurm-client"
-        words = f"{', '.join(missing)} not found: apt-get install {packages}"
+    if words := daemons.missing():
         if os.environ.get("SLURM_MUST_BE_THERE"):
             pytest.fail(words)
         pytest.skip(words)
-    folder = tempfile.mkdtemp(prefix="slurm", dir="/tmp")  # sockets need short paths
-    settings = {"LOCAL_SLURM_DIR": folder, "LOCAL_SLURM_ACCOUNTING": "none"}
-    settings |= {"LOCAL_SLURM_MAX_ARRAY": str(LONGEST + 1), "LOCAL_SLURM_CPUS": "6"}
-    settings |= {"LOCAL_SLURM_MEM_MB": "12000", "LOCAL_SLURM_REQUEUE_S": "6"}
-    try:
-        subprocess.run([SCRIPT, "start"], env=os.environ | settings, check=True)
-        os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
-        os.environ["OMP_NUM_THREADS"] = "1"
-        yield lambda word: subprocess.run([SCRIPT, word], env=os.environ | settings, check=True)
-    finally:
-        os.environ.pop("SLURM_CONF", None)
-        subprocess.run([SCRIPT, "stop"], env=os.environ | settings, check=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with daemons.running() as ask:
+        yield ask
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # seconds for anything on the cluster; on quiet cores nothing takes a third of it
-LONGEST = 4  # tasks of an array on this cluster
 
 # A job of this cluster; the warning before a time limit comes 10 s ahead.
 PLACE = (

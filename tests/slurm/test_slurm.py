@@ -1,16 +1,15 @@
 """A grid on a real SLURM, by the project's own commands: nothing is lost, doubled or changed."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 
 import disturbances
 import pytest
+from daemons import LONGEST, kill_slurmd
 from disturbances import as_left_alone, begun
-from on_cluster import LONGEST, ONE, PATIENCE, PLACE, ROOT, WHOLE, command
+from on_cluster import ONE, PATIENCE, PLACE, ROOT, WHOLE, command
 
 
 def test_a_grid_on_the_cluster_gives_the_numbers_of_this_machine(cluster, alone):
@@ -63,10 +62,7 @@ def test_slurmd_killed_and_started_again(cluster, alone, slurm):
     """The job goes on without it, and its end is noticed later."""
     (id,) = cluster.submit(*ONE)
     begun(cluster, id)
-    folder = os.path.dirname(os.path.dirname(os.environ["SLURM_CONF"]))
-    for node in ("n1", "n2"):
-        with open(f"{folder}/run/slurmd-{node}.pid") as file:
-            os.kill(int(file.read()), signal.SIGKILL)
+    kill_slurmd()
     time.sleep(1)
     slurm("start")
     cluster.ended(id)
