@@ -130,8 +130,36 @@ class Frechet:
     seed: int = 0  # of the starting points and the noise
 
 
-Measurement = Likelihood | Frechet
-METRICS: dict[str, type] = {"nll": Likelihood, "frechet": Frechet}
+@dataclass(frozen=True)
+class LearnedVariance:
+    """The v that a network predicts along t (eq. 15). Metric `learned_v`."""
+
+    split: Literal["test", "train"] = "test"
+    images: int = 64  # the first of the split
+    timesteps: int = 100  # evenly spaced over 1..T, both ends included
+    ema: int = 0
+    at: float = 1.0
+    seed: int = 0  # of the noise
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Noise scale of the training gradient (McCandlish et al. 2018). Metric `gradient_noise`."""
+
+    images: int = 1024  # training images, in batches of `batch`
+    batch: int = 16
+    ema: int = -1  # of the weights that are trained
+    at: float = 1.0
+    seed: int = 0  # of images, timesteps and noise
+
+
+Measurement = Likelihood | Frechet | LearnedVariance | GradientNoise
+METRICS: dict[str, type] = {
+    "nll": Likelihood,
+    "frechet": Frechet,
+    "learned_v": LearnedVariance,
+    "gradient_noise": GradientNoise,
+}
 
 
 def metric_of(measurement: Measurement) -> str:

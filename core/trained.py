@@ -1,7 +1,7 @@
 """A network ready to be measured: the weights of one snapshot, raw or averaged."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ class Trained:
     device: torch.device
     shape: tuple[int, int, int]
     classes: int
+    timesteps: dict = field(default_factory=dict)  # state of the sampler of training timesteps
 
     def denoiser(self, diffusion: Diffusion, label: Tensor | None) -> Denoise:
         """(x_t, t) -> Prediction; label [N] is used by class-conditional networks only.
@@ -78,4 +79,5 @@ def load_trained(
     model = build.network(config, channels, size, classes)
     model.load_state_dict(state["model"] if ema < 0 else state["ema"][str(ema)])
     model.to(device).eval().requires_grad_(False)
-    return Trained(config, model, device, (channels, size, size), classes)
+    shape = (channels, size, size)
+    return Trained(config, model, device, shape, classes, state.get("timesteps", {}))

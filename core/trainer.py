@@ -183,11 +183,12 @@ class Trainer:
         self.sums = sums[self.ranks.rank] if alike else sums.sum(0) / self.ranks.world
 
     def snapshot(self) -> dict:
-        """What measurements need: the weights, their averages, and what they are."""
+        """What measurements need: weights, averages, the distribution of t, and what they are."""
         return {
             "config": json.dumps(to_dict(self.config)),
             "images": [self.images.channels, self.images.size, self.images.classes],
             "step": self.step,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
+            "timesteps": self.timesteps.state_dict(),
         }

@@ -1,7 +1,13 @@
 """What work costs, in evaluations of the network on one image; a backward pass counts as two."""
 
 from core.chains import likelihood_chain, sampling_chain
-from core.config import Likelihood, Measurement, TrainConfig
+from core.config import (
+    GradientNoise,
+    LearnedVariance,
+    Likelihood,
+    Measurement,
+    TrainConfig,
+)
 from core.diffusion.likelihood import STRATA
 from experiments.execute import Task
 
@@ -13,6 +19,10 @@ def training_evaluations(config: TrainConfig) -> float:
 
 def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float:
     """Of one measurement of it."""
+    if isinstance(settings, GradientNoise):
+        return 3.0 * settings.images
+    if isinstance(settings, LearnedVariance):
+        return float(settings.images * settings.timesteps)
     if isinstance(settings, Likelihood):
         K = likelihood_chain(config.diffusion, settings).K
         per_image = STRATA[settings.estimator](K).evaluations

@@ -1,8 +1,8 @@
 """A study as data: YAML, scale and command line -> a list of cells.
 
 A grid is rows x axes x seeds. A key of a row is a term (terms.yaml) or a dotted configuration
-field. Order, the last one wins: defaults < scale < the grid's base < row and axes < seed < command
-line.
+field. Order, the last one wins: defaults < scale < the grid's base < the scale's word on the grid <
+row and axes < seed < command line.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from core.config import METRICS, Measurement, TrainConfig
+from core.config import METRICS, LearnedVariance, Measurement, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
 from experiments.limits import check
@@ -22,7 +22,7 @@ from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
 GRID_KEYS = {"title", "paper", "claim", "base", "rows", "axes", "seeds", "measure", "analysis"}
-SCALE_KEYS = {"title", "train", "measure", "seeds"}
+SCALE_KEYS = {"title", "train", "measure", "seeds", "grids"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def expand(request: Request) -> Grid:
     _refuse_varied(request, typed_in, expanded, grid)
     _refuse_unknown(typed_in, terms)
 
+    # What this scale says about this grid alone, such as fewer images where it draws many sets.
     base = _fields(grid.get("base") or {}, terms)
+    base |= _fields((scale.get("grids") or {}).get(request.grid, {}), terms)
     of_scale = dotted(scale.get("train") or {})
     data = _data_digest(request, typed_in, [of_scale, base, *expanded])
     fields_of_all = [of_scale, _training(base)]
@@ -210,7 +212,8 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def not_applicable(config: TrainConfig, settings: Measurement) -> str | None:
     """Why a measurement has no meaning for a training, or None."""
-    if config.objective.name == "simple" and settings.variance == "learned":
+    asks = isinstance(settings, LearnedVariance) or getattr(settings, "variance", "") == "learned"
+    if config.objective.name == "simple" and asks:
         return "L_simple does not learn the variance"
     return None
 

@@ -3,7 +3,14 @@
 import math
 
 from core.chains import likelihood_chain, sampling_chain, training_chain
-from core.config import Likelihood, Measurement, TrainConfig
+from core.config import (
+    Frechet,
+    GradientNoise,
+    LearnedVariance,
+    Likelihood,
+    Measurement,
+    TrainConfig,
+)
 from core.errors import Refused
 
 
@@ -41,6 +48,12 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
             (f"{name}.images", settings.images, settings.images > 1, "at least 2"),
             (f"{name}.at", settings.at, 0 < settings.at <= 1, "in (0, 1]"),
         ]
+        if isinstance(settings, LearnedVariance):
+            n = settings.timesteps
+            rules.append((f"{name}.timesteps", n, n > 1, "at least 2"))
+        if isinstance(settings, GradientNoise):
+            n, fits = settings.batch, 0 < 24 * settings.batch <= settings.images
+            rules.append((f"{name}.batch", n, fits, "positive and at most 1/24 of its images"))
     for key, value, right, what in rules:
         if not right:
             raise Refused(f"{key}={value} must be {what}")
@@ -53,7 +66,7 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         try:
             if isinstance(settings, Likelihood):
                 likelihood_chain(config.diffusion, settings)
-            else:
+            elif isinstance(settings, Frechet):
                 sampling_chain(config.diffusion, settings.sampler)
         except ValueError as error:
             raise Refused(f"{name} on a chain of T={T}: {error}") from error

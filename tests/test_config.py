@@ -111,7 +111,7 @@ def test_the_digest_tells_types_and_values_apart():
 
 
 def test_every_metric_has_a_name_and_every_kind_of_measurement_is_a_metric():
-    assert set(METRICS) == {"nll", "frechet"}
+    assert set(METRICS) == {"nll", "frechet", "learned_v", "gradient_noise"}
     for name, kind in METRICS.items():
         assert metric_of(kind()) == name
     for kind in METRICS.values():  # what the measuring of any metric relies on

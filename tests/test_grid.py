@@ -80,7 +80,8 @@ def test_every_grid_expands_at_every_scale_into_distinct_measurements(grid, scal
     asked = [(cell.run_id, item.id) for cell in found.cells for item in cell.measurements]
     assert len(set(asked)) == len(asked) >= len(found.cells)
     assert all(cell.config.seed == cell.seed for cell in found.cells)
-    assert found.title and found.paper and found.claim and found.analysis
+    assert found.title and found.paper
+    assert (found.claim and found.analysis) or found.paper.startswith("none")
 
 
 def test_the_rows_of_tables_1_and_2_mean_what_the_paper_says():

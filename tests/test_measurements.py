@@ -25,6 +25,7 @@ from core.data.images import Images
 from core.data.sources import load
 from core.errors import Refused
 from core.measurements import draw_images, measure
+from core.measurements.bound import measure_likelihood
 from core.parts import Work
 from core.trained import Trained, load_trained, snapshot_path
 from core.training import Interrupted, train
@@ -285,13 +286,14 @@ def test_a_class_conditional_run_is_measured_with_true_labels_and_drawn_class_by
     monkeypatch.setattr(Watched, "labels", asked, raising=False)
     trained = load_trained(conditional, CONDITIONAL, 1.0, 0, KEEPING)
     watched = Watched(trained.config, trained.model, trained.device, trained.shape, trained.classes)
-    result = measurements.measure_likelihood(watched, TEN, work(eval_batch=6))
+    test_images = load("fashion16", "test")
+    result = measure_likelihood(watched, TEN, test_images, work(eval_batch=6))
     true = load("fashion16", "test").labels[:10].tolist()
     assert asked == [true[:6], true[6:]]
     # The labels matter: with other ones the bound is another.
     embedding = trained.model.label_embedding.weight
     embedding.copy_(embedding.roll(1, dims=0) * 3)
-    other = measurements.measure_likelihood(watched, TEN, work())
+    other = measure_likelihood(watched, TEN, test_images, work())
     assert (other.arrays["per_image"] != result.arrays["per_image"]).all()
     asked.clear()
     draw_images(watched, range(8, 13), SamplerConfig(steps=1), "beta", 0, 3)

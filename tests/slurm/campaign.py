@@ -53,6 +53,8 @@ def disturbed_round(cluster: Cluster, numbers: random.Random, done: Counter, ask
             cluster.submit(*WORDS)
             launches += 1
         time.sleep(numbers.uniform(1, 5))
+        for id in held():  # when slurmd was killed while it started a job
+            tell("scontrol", "release", id)
         running = [id for id, state in cluster.queue().items() if state == "RUNNING"]
         if running:
             name = numbers.choice(list(KINDS))
@@ -60,6 +62,12 @@ def disturbed_round(cluster: Cluster, numbers: random.Random, done: Counter, ask
                 done[name] += 1
     cluster.ended()
     return launches
+
+
+def held() -> list[str]:
+    """Jobs that SLURM requeued and holds until somebody releases them."""
+    out = command("squeue", "--noheader", "--array", "--format=%i %r")
+    return [line.split()[0] for line in out.splitlines() if "requeued held" in line]
 
 
 def differences(cluster: Cluster, alone: Cluster) -> Counter:

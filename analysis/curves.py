@@ -1,0 +1,53 @@
+"""Measurements along an axis of a grid: mean and standard error over seeds, point by point."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.load import Results
+from analysis.tables import HOLE, number, summary
+
+
+def points(results: Results, measurement: str, row: int, x: str, **where: Any) -> pd.DataFrame:
+    """Columns x, mean, se, n of one row, in the order of x; points without a value are left out.
+
+    where: other axes and the value that each must have; dots of their names as double underscores.
+    """
+    lines = results.of(measurement)
+    lines = lines[lines["row"] == row]
+    for name, value in where.items():
+        lines = lines[lines[name.replace("__", ".")] == value]
+    found = summary(lines, [x]).rename(columns={x: "x"})
+    return found[found["n"] > 0].sort_values("x", ignore_index=True)
+
+
+def draw(axes: Axes, found: pd.DataFrame, label: str | None, **style: Any) -> None:
+    """A line through the points, with bars of one standard error where there are several seeds."""
+    error = None if found["se"].isna().all() else found["se"].fillna(0.0)
+    axes.errorbar(
+        found["x"].astype(float), found["mean"], error, label=label, elinewidth=0.8, **style
+    )
+
+
+def words_of(found: pd.DataFrame, digits: int) -> list[str]:
+    """The points as "mean ± s.e."."""
+    return [number(mean, se, digits) for mean, se in zip(found["mean"], found["se"])]
+
+
+def table(rows: dict[str, pd.DataFrame], xs: list[Any], digits: int) -> pd.DataFrame:
+    """One line per curve and one column per x: "mean ± s.e." or a dash."""
+    lines = []
+    for name, found in rows.items():
+        there = dict(zip(found["x"], words_of(found, digits)))
+        lines.append({"": name} | {str(x): there.get(x, HOLE) for x in xs})
+    return pd.DataFrame(lines)
+
+
+def smoothed(values: np.ndarray, width: int) -> np.ndarray:
+    """Running mean over at most `width` values to either side; of the same length."""
+    total = np.cumsum(np.concatenate([[0.0], values]))
+    at = np.arange(len(values))
+    first, last = np.maximum(0, at - width), np.minimum(len(values), at + width + 1)
+    return (total[last] - total[first]) / (last - first)

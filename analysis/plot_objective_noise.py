@@ -1,0 +1,93 @@
+"""Figures 6 and 7: learning curves of the bound, and how noisy the objectives' gradients are.
+
+What to look for: above, L_vlb with uniformly drawn timesteps jumps about and stays behind; drawn by
+importance (eq. 18) it is smooth and, with enough training, the lowest. Below, the noise scale:
+about the batch size up to which a larger batch would still pay in full.
+
+    python analysis/plot_objective_noise.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis import curves
+from analysis.load import Results, load
+from analysis.plots import line, save, subplots
+from analysis.script import run, say_written
+from analysis.tables import markdown, notes
+from core.errors import Refused
+from core.training import read_log
+from experiments.overrides import parse
+
+WIDTH = 3  # logged values to either side that the smooth line averages
+
+
+def style(words: dict) -> dict:
+    """Of a row: its objective's colour, dashed where timesteps are drawn by importance."""
+    dashes = {"uniform": "-", "importance": "--"}[words["timesteps"]]
+    return line(words["objective"]) | {"linestyle": dashes}
+
+
+def learning_curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps and the bound in bits/dim as logged, the mean over those runs that have all of it."""
+    logs = [read_log(folder / "log.jsonl") for folder in folders]
+    longest = max(map(len, logs), default=0)
+    whole = [log for log in logs if len(log) == longest]
+    if not longest:
+        return None
+    values = np.array([[entry["vlb"] for entry in log] for log in whole])
+    return np.array([entry["step"] for entry in whole[0]]), values.mean(0)
+
+
+def draw(results: Results, above: Axes, below: Axes) -> dict:
+    """Both panels; the noise scale's points of each row."""
+    found, lines = {}, results.of("noise")
+    for row, words in enumerate(results.grid.rows):
+        mine = lines[lines["row"] == row]
+        label, look = f"{words['objective']}, {words['timesteps']} t", style(words)
+        curve = learning_curve(list(dict.fromkeys(mine["folder"])))
+        if curve is not None:
+            step, bits = curve
+            plain = {"color": look["color"], "linestyle": look["linestyle"]}
+            above.plot(step, bits, **plain, alpha=0.35, linewidth=0.6)
+            above.plot(step, curves.smoothed(bits, WIDTH), **plain, label=label)
+        found[label] = curves.points(results, "noise", row, "at")
+        steps = mine["config"].iloc[0].optim.steps
+        curves.draw(below, found[label].assign(x=found[label]["x"] * steps), None, **look)
+    above.set(yscale="log", ylabel="bound (bits/dim)")
+    above.legend(fontsize=6)
+    below.set(yscale="log", xlabel="training step", ylabel="gradient noise scale (images)")
+    return found
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="objective_noise"))
+    figure, (above, below) = subplots(4.4, nrows=2, sharex=True)
+    found = draw(results, above, below)
+    if all(curve.empty for curve in found.values()):
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    settings = results.of("noise")["settings"].iloc[0]
+    every = parse([]).housekeeping.log_every
+    caption = (
+        f"Above: the bound on training batches (dropout off or on as trained), each value a mean "
+        f"over {every} steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds. "
+        f"Below: noise scale tr(Sigma)/|G|^2 from {settings.images} images in batches of "
+        f"{settings.batch}, mean and standard error over seeds. "
+        + " ".join(note.replace("`", "") for note in notes(results))
+    )
+    print(markdown(curves.table(found, sorted(set(results.of("noise")["at"])), 1)))
+    nll = {
+        label: curves.points(results, "nll", row, "measurement") for row, label in enumerate(found)
+    }
+    print(markdown(curves.table(nll, ["nll"], 3)))
+    print(caption)
+    folder = results.written / "figures"
+    say_written(save(figure, f"objective_noise.{results.request.scale}", folder, caption))
+
+
+if __name__ == "__main__":
+    run(main)

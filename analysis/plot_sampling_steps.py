@@ -1,0 +1,128 @@
+"""Figures 8 and 15: image quality and likelihood against the number of steps.
+
+What to look for: above, L_hybrid with its learned variance keeps its quality with few steps, where
+fixed variances lose theirs; DDIM is the best with the fewest and stays behind with many. Below, the
+likelihood over a subset of the steps needs every one of the first (appendix E); a plain stride
+wrecks it. Beside: the same networks' numbers in others' hands.
+
+    python analysis/plot_sampling_steps.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import curves
+from analysis.load import Results, load, published
+from analysis.plots import line, save, subplots
+from analysis.script import run, say_written
+from analysis.tables import markdown, notes, write
+from core.errors import Refused
+from experiments.overrides import parse
+
+# Colours of the four ways to draw images, in the order of the grid's rows.
+STYLES = [
+    {"color": "#DE8F05", "marker": "o"},
+    {"color": "#CA9161", "marker": "v"},
+    {"color": "#0173B2", "marker": "D"},
+    line("L_hybrid"),
+]
+NAMES = ["L_simple, β", "L_simple, β̃", "L_simple, DDIM", "L_hybrid"]
+SECONDARY = {"fixed beta": 0, "fixed beta-tilde": 1, "ddim": 2}  # of the released checkpoint
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="sampling_steps"))
+    if results.of("fd")["value"].isna().all() and results.of("nll")["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    figure, ((quality, others), (likelihood, plain)) = subplots(4.6, 6.8, nrows=2, ncols=2)
+    tables = [*_quality(results, quality), *_likelihood(results, likelihood, plain)]
+    _others(others)
+    quality.legend(fontsize=6)
+    settings, bound = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
+    caption = (
+        f"Above left: FD (fashion_cnn) of {settings.images} images against the number of sampling "
+        "steps, fully trained (lines) and after 0.4 of the training (dashed). Above right: FID of "
+        "the paper's released ImageNet 64 checkpoint as measured by others (OCM, ICLR 2025; 50K "
+        "samples), not comparable as levels. Below: bound on "
+        f"{bound.images} test images over a subset of the steps, left with every one of the first "
+        "T/K, right evenly strided alone. Mean and standard error over seeds. "
+        + " ".join(note.replace("`", "") for note in notes(results))
+    )
+    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
+    for title, table in tables:
+        text += [f"## {title}", markdown(table)]
+    text += [caption]
+    print("\n\n".join(text))
+    say_written(
+        [
+            *save(
+                figure,
+                f"sampling_steps.{results.request.scale}",
+                results.written / "figures",
+                caption,
+            ),
+            *write(results.written / "tables", results.name, {"md": "\n\n".join(text) + "\n"}),
+        ]
+    )
+
+
+def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
+    steps = sorted(set(results.of("fd")["sampler.steps"]))
+    out = []
+    for name, title, dashes in (
+        ("fd", "FD against sampling steps, fully trained", "-"),
+        ("fd_mid", "FD against sampling steps, after 0.4 of the training", "--"),
+    ):
+        found = {
+            label: curves.points(results, name, row, "sampler.steps")
+            for row, label in enumerate(NAMES)
+        }
+        for style, (label, curve) in zip(STYLES, found.items()):
+            curves.draw(axes, curve, label if name == "fd" else None, **(style | {"ls": dashes}))
+        out.append((title, curves.table(found, steps, 2)))
+    axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel="FD (fashion_cnn)")
+    strides = {
+        label: curves.points(results, "stride", row, "sampler.stride")
+        for row, label in enumerate(NAMES)
+    }
+    title = "FD with 50 steps, by the stride that keeps them"
+    return [*out, (title, curves.table(strides, ["paper", "ddim", "quadratic"], 2))]
+
+
+def _likelihood(results: Results, extended: Axes, plain: Axes) -> list[tuple[str, pd.DataFrame]]:
+    steps, out = sorted(set(results.of("nll")["steps"])), []
+    for axes, stride, words in (
+        (extended, "extended", "with all of the first T/K"),
+        (plain, "paper", "evenly strided"),
+    ):
+        found = {
+            label: curves.points(results, "nll", row, "steps", stride=stride)
+            for row, label in enumerate(NAMES)
+            if row != 2  # a deterministic sampler has no likelihood
+        }
+        for label, curve in found.items():
+            curves.draw(axes, curve, None, **STYLES[NAMES.index(label)])
+        axes.set(xscale="log", xlabel="evaluation steps $K$", ylabel="NLL (bits/dim)")
+        out.append(
+            (f"NLL in bits/dim against evaluation steps, {words}", curves.table(found, steps, 3))
+        )
+    plain.set_yscale("log")
+    return out
+
+
+def _others(axes: Axes) -> None:
+    paper = published()
+    mine = paper["table_or_figure"].str.contains("OCM-ICLR2025-table5") & (
+        paper["dataset"] == "imagenet64"
+    )
+    for sampler, row in SECONDARY.items():
+        lines = paper[mine & (paper["sampler"] == sampler)].astype({"steps": float, "value": float})
+        lines = lines.sort_values("steps")
+        axes.plot(lines["steps"], lines["value"], **STYLES[row])
+    axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel="FID, ImageNet 64")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,48 @@
+"""Figure 4: image quality when the first part of the reverse process is left out.
+
+What to look for: with the linear schedule the last steps of the chain are nearly pure noise, so
+that leaving out a fifth of the reverse process costs little; the cosine schedule has no such steps.
+
+    python analysis/plot_skipped_steps.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+from analysis import curves
+from analysis.load import load
+from analysis.plots import line, save, subplots
+from analysis.script import run, say_written
+from analysis.tables import markdown, notes
+from core.errors import Refused
+from experiments.overrides import parse
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="skipped_steps"))
+    found = {
+        words["schedule"]: curves.points(results, "fd", row, "sampler.skip")
+        for row, words in enumerate(results.grid.rows)
+    }
+    if all(curve.empty for curve in found.values()):
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    figure, axes = subplots(2.4)
+    for schedule, curve in found.items():
+        curves.draw(axes, curve, schedule, marker="o", **line(schedule))
+    axes.set(xlabel="share of the reverse process left out", ylabel="FD (fashion_cnn)")
+    axes.legend()
+    settings = results.of("fd")["settings"].iloc[0]
+    caption = (
+        f"Images drawn without the first part of the reverse process: FD (fashion_cnn) of "
+        f"{settings.images} images in {settings.sampler.steps or 'all'} of the steps that are "
+        "left, mean and standard error over seeds. "
+        + " ".join(note.replace("`", "") for note in notes(results))
+    )
+    skips = sorted(set(results.of("fd")["sampler.skip"]))
+    print(markdown(curves.table(found, skips, 2)))
+    print(caption)
+    folder = results.written / "figures"
+    say_written(save(figure, f"skipped_steps.{results.request.scale}", folder, caption))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""What can be measured on a trained network: a dataclass of settings in, numbers out.
+
+The settings are in core/config.py; each module here has a function for one of them. What a
+measurement draws depends on (its seed, image) alone, not on batches or interruptions.
+"""
+
+from pathlib import Path
+
+from core.config import (
+    Frechet,
+    GradientNoise,
+    Housekeeping,
+    LearnedVariance,
+    Likelihood,
+    Measurement,
+    TrainConfig,
+    metric_of,
+)
+from core.data.images import Images
+from core.data.sources import load_once
+from core.errors import Refused
+from core.measurements.bound import measure_likelihood
+from core.measurements.frechet import draw_images, measure_frechet
+from core.measurements.gradient_noise import measure_gradient_noise
+from core.measurements.learned_v import measure_learned_v
+from core.measurements.result import Result
+from core.metrics.features import extractor
+from core.parts import Work
+from core.trained import load_trained
+
+__all__ = ["Result", "check", "draw_images", "measure"]
+
+TAKE = {
+    Likelihood: measure_likelihood,
+    Frechet: measure_frechet,
+    LearnedVariance: measure_learned_v,
+    GradientNoise: measure_gradient_noise,
+}
+
+
+def measure(
+    folder: Path, config: TrainConfig, measurement: Measurement, work: Work
+) -> Result | None:
+    """Loads the snapshot that the measurement asks for and takes it; None as `compute` says it."""
+    at, ema = measurement.at, measurement.ema
+    trained = load_trained(folder, config, at, ema, work.housekeeping)
+    images = check(config, measurement, work.housekeeping)
+    return TAKE[type(measurement)](trained, measurement, images, work)
+
+
+def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeeping) -> Images:
+    """The data set that a measurement needs; Refused when it or the features will not do."""
+    if isinstance(measurement, GradientNoise):
+        return load_once(config.data.name, "train", housekeeping.data_path or None)
+    of_split = isinstance(measurement, (Likelihood, LearnedVariance))
+    split = measurement.split if of_split else measurement.reference
+    images = load_once(config.data.name, split, housekeeping.data_path or None)
+    if of_split:
+        if measurement.images > len(images):
+            raise Refused(
+                f"{images.name} has {len(images)} images: lower measure.{metric_of(measurement)}"
+                f".images={measurement.images}"
+            )
+        return images
+    dimension = extractor(measurement.features, images.channels, images.size).dimension
+    for what, n in (("measure.fd.images", measurement.images), (images.name, len(images))):
+        if n <= dimension:
+            raise Refused(
+                f"{what}: {n} images are too few for {dimension} features, at least "
+                f"{dimension + 1} are needed"
+            )
+    return images

@@ -1,0 +1,85 @@
+"""Images drawn from a network, and their Frechet distance to a data set."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.chains import sampling_chain
+from core.config import Frechet, SamplerConfig
+from core.data.images import Images, to_uint8
+from core.diffusion import samplers
+from core.diffusion.process import Diffusion
+from core.diffusion.variances import ReverseVariance
+from core.measurements.result import Result, batches
+from core.metrics import distances
+from core.metrics.features import extractor
+from core.parts import Arrays, Report, Work, compute
+from core.randomness import ImageNoise
+from core.trained import Trained
+
+SHOWN = 64  # drawn images kept with a Frechet distance, for looking at
+
+
+def draw_images(
+    trained: Trained,
+    which: range,
+    sampler: SamplerConfig,
+    variance: ReverseVariance,
+    seed: int,
+    batch: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Drawn images number `which`: uint8 [n, C, H, W]. Image i depends on (seed, i) alone.
+
+    Class-conditional networks draw class i mod the number of classes for image i.
+    """
+    schedule = sampling_chain(trained.config.diffusion, sampler)
+    diffusion, drawn = Diffusion(schedule, trained.device), []
+    for chosen in batches(which, batch):
+        noise = ImageNoise(chosen, trained.shape, seed, "sample")
+        label = torch.tensor(chosen) % trained.classes if trained.classes else None
+        denoise, x = trained.denoiser(diffusion, label), noise().to(trained.device)
+        if sampler.name == "ddim":
+            x0 = samplers.ddim(denoise, diffusion, x, noise, sampler.eta, on_step=on_step)
+        else:
+            x0 = samplers.ancestral(denoise, diffusion, x, noise, variance, on_step=on_step)
+        drawn.append(to_uint8(x0.cpu()))
+    return torch.cat(drawn)
+
+
+def measure_frechet(
+    trained: Trained, settings: Frechet, reference: Images, work: Work
+) -> Result | None:
+    """Frechet distance of drawn images to all of `reference`."""
+    channels, size, _ = trained.shape
+    features = extractor(settings.features, channels, size)
+    K = sampling_chain(trained.config.diffusion, settings.sampler).K
+
+    def part(which: range, report: Report) -> Arrays:
+        batch, taken = work.housekeeping.eval_batch, itertools.count(1)
+        evaluations = K * len(batches(which, batch))
+        how = settings.sampler, settings.variance, settings.seed, batch
+        drawn = draw_images(trained, which, *how, lambda: report(next(taken) / evaluations))
+        return {"images": drawn.numpy()}
+
+    parts = compute(settings.images, K, part, work)
+    if parts is None:
+        return None
+    drawn = torch.from_numpy(np.concatenate([arrays["images"] for arrays in parts]))
+    mean, covariance = distances.moments(features(drawn))
+    distance = distances.frechet(
+        mean, covariance, *distances.reference_moments(reference, features, work.cache)
+    )
+    return Result(
+        {
+            "frechet": distance,
+            "metric": f"FD ({features.name})",
+            "images": settings.images,
+            "reference": f"{reference.name}, {len(reference)} images",
+            "steps": K,
+        },
+        {"samples": drawn[:SHOWN].numpy()},
+    )
