@@ -73,7 +73,7 @@ def main(words: list[str]) -> None:
     settings = results.of("noise")["settings"].iloc[0]
     every = parse([]).housekeeping.log_every
     caption = (
-        f"Above: the bound on training batches (dropout off or on as trained), each value a mean "
+        f"Above: the bound on training batches, each value a mean "
         f"over {every} steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds. "
         f"Below: noise scale tr(Sigma)/|G|^2 from {settings.images} images in batches of "
         f"{settings.batch}, mean and standard error over seeds. "

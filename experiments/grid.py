@@ -22,6 +22,14 @@ from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
 GRID_KEYS = {"title", "paper", "claim", "base", "rows", "axes", "seeds", "measure", "analysis"}
+# The paper's studies, in the order of grid=all: what is cheap, or of use to others, comes first.
+STUDIES = (
+    "schedule_ablation",
+    "variance_ablation",
+    "objective_noise",
+    "skipped_steps",
+    "sampling_steps",
+)
 SCALE_KEYS = {"title", "train", "measure", "seeds", "grids"}
 
 
@@ -71,6 +79,12 @@ class Grid:
 def available(kind: str) -> list[str]:
     """Names of the grids or scales that exist; kind: "grids" or "scales"."""
     return sorted(path.stem for path in (HERE / kind).glob("*.yaml"))
+
+
+def expand_each(request: Request) -> list[Grid]:
+    """The grid that a command line asks for or, with grid=all, those of all studies."""
+    names = STUDIES if request.grid == "all" else (request.grid,)
+    return [expand(replace(request, grid=name)) for name in names]
 
 
 def expand(request: Request) -> Grid:

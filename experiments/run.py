@@ -2,7 +2,7 @@
 
     python experiments/run.py grid=NAME [key=value ...]
 
-  grid=NAME       which study; see below
+  grid=NAME       which study; see below. grid=all: every study of the paper
   scale=NAME      how big everything is (default laptop); never what the study varies
   seeds=[0,1,2]   repetitions; a scale has its default
   on=here         where: this machine, all cores (one process per small network), or
@@ -38,7 +38,7 @@ import yaml
 
 from core.errors import Refused
 from experiments import profiles
-from experiments.grid import Cell, Grid, available, expand
+from experiments.grid import Cell, Grid, available, expand_each
 from experiments.listing import listing, reason
 from experiments.overrides import Request, of_results, parse
 from experiments.profiles import Profile
@@ -63,10 +63,15 @@ def help_text() -> str:
     return "\n\n".join(parts)
 
 
-def distinct(grid: Grid, runs: Runs) -> list[tuple[Run, list[Cell]]]:
-    """Each run once, with the cells that it serves."""
+def distinct(grids: list[Grid], runs: Runs) -> list[tuple[Run, list[Cell]]]:
+    """Each run once, with the cells that it serves: all of the first seed, then of the second."""
     wanted: dict[str, list[Cell]] = {}
-    for cell in grid.cells:
+    turns: dict[int, list[Cell]] = {}  # the seed's place in its grid -> cells
+    for grid in grids:
+        places = {seed: place for place, seed in enumerate(grid.seeds)}
+        for cell in grid.cells:
+            turns.setdefault(places[cell.seed], []).append(cell)
+    for cell in (cell for place in sorted(turns) for cell in turns[place]):
         wanted.setdefault(cell.run_id, []).append(cell)
     return [(runs.find(id, cells[0].config), cells) for id, cells in wanted.items()]
 
@@ -84,18 +89,19 @@ def tasks_of(runs: list[tuple[Run, list[Cell]]], request: Request) -> list:
     return tasks
 
 
-def plan(grid: Grid, request: Request, runs: Runs) -> str:
-    """What the grid costs, as text."""
+def plan(grids: list[Grid], request: Request, runs: Runs) -> str:
+    """What the grids cost, as text."""
     from experiments import plan  # late, as above
 
-    title, tasks = f"{grid.name} at scale {grid.scale}", tasks_of(distinct(grid, runs), request)
-    return plan.report(title, tasks, len(grid.cells), request.throughput)
+    title = f"{request.grid} at scale {request.scale}"
+    tasks, cells = tasks_of(distinct(grids, runs), request), sum(len(g.cells) for g in grids)
+    return plan.report(title, tasks, cells, request.throughput)
 
 
-def unfinished(grid: Grid, request: Request, runs: Runs) -> tuple[list, list[Run]]:
-    """What is missing of the grid, as `distinct` has it, and runs left out: they failed before."""
+def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list, list[Run]]:
+    """What is missing of the grids, as `distinct` has it, and runs left out: they failed before."""
     todo, failed_before = [], []
-    for run, cells in distinct(grid, runs):
+    for run, cells in distinct(grids, runs):
         if run.trained and all(run.has(asked.id) for cell in cells for asked in cell.measurements):
             continue
         if run.state == "failed" and request.retry != "failed":
@@ -107,22 +113,22 @@ def unfinished(grid: Grid, request: Request, runs: Runs) -> tuple[list, list[Run
     return todo, failed_before
 
 
-def launch(grid: Grid, request: Request, runs: Runs, profile: Profile | None) -> int:
-    """Does what is missing of the grid, here or by jobs; the exit code."""
-    todo, failed_before = unfinished(grid, request, runs)
-    analysis = Analysis(grid, request)
+def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | None) -> int:
+    """Does what is missing of the grids, here or by jobs; the exit code."""
+    todo, failed_before = unfinished(grids, request, runs)
+    analysis, title = Analysis(grids, request), f"{request.grid} ({request.scale})"
     if not todo:
         if not failed_before:
-            what = "Its table:" if analysis.table else "Its runs:"
-            print(f"{grid.name} at scale {grid.scale} is complete: nothing to do. {what}")
-            if analysis.outdated(grid, runs) and not analysis.write_all():
+            print(f"{request.grid} at scale {request.scale} is complete: nothing to do. There is:")
+            folders = [run.folder for run, _ in distinct(grids, runs)]
+            if analysis.outdated(folders) and not analysis.write_all():
                 return 1
-            print(analysis.table or "\n".join(str(run.folder) for run, _ in distinct(grid, runs)))
+            print(analysis.where() if analysis.commands else "\n".join(map(str, folders)))
         return 1 if failed_before else 0
 
     tasks = tasks_of(todo, request)
     if request.watch and profile is None:
-        return follow(grid, tasks, analysis, lambda: False)
+        return follow(title, tasks, analysis, lambda: False)
 
     from experiments.launch import preflight  # late, as above
 
@@ -131,17 +137,17 @@ def launch(grid: Grid, request: Request, runs: Runs, profile: Profile | None) ->
         if task.run.trained and task.needs_training:
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
     if profile is None:
-        code = launch_here(grid, tasks, analysis)
+        code = launch_here(title, tasks, analysis)
     else:
-        code = launch_jobs(grid, request, tasks, profile, analysis)
+        code = launch_jobs(title, request, tasks, profile, analysis)
     return code or (1 if failed_before else 0)
 
 
-def launch_here(grid: Grid, tasks: list, analysis: Analysis) -> int:
+def launch_here(title: str, tasks: list, analysis: Analysis) -> int:
     """By processes of this machine."""
     from experiments import launch  # late, as above
 
-    outcome = launch.here(f"{grid.name} ({grid.scale})", tasks, analysis.refresh)
+    outcome = launch.here(title, tasks, analysis.refresh)
     if outcome.done and not outcome.interrupted and not analysis.write_all():
         outcome.failed["analysis"] = "a script failed; its message is above"
     for name, message in outcome.failed.items():
@@ -153,7 +159,7 @@ def launch_here(grid: Grid, tasks: list, analysis: Analysis) -> int:
 
 
 def launch_jobs(
-    grid: Grid, request: Request, tasks: list, profile: Profile, analysis: Analysis
+    title: str, request: Request, tasks: list, profile: Profile, analysis: Analysis
 ) -> int:
     """By jobs of a cluster, or by processes that submitit starts here."""
     from experiments import submit  # late, as above
@@ -164,33 +170,33 @@ def launch_jobs(
         queue = Queue(strict=profile.cluster == "slurm")
         mine = submit.free(tasks, queue)
         folder = request.results / "jobs"
-        submission = submit.Submission(grid.name, mine, profile, shape, folder) if mine else None
+        submission = submit.Submission(request.grid, mine, profile, shape, folder) if mine else None
         if submission and profile.cluster == "slurm":
             ids = submission.send()
             print(f"submitted {submission.count} jobs: {' '.join(ids)}")
             print(f"their logs:  {submission.folder}")
     if profile.cluster == "slurm":
         if request.watch:
-            return follow(grid, tasks, analysis, lambda: False)
+            return follow(title, tasks, analysis, lambda: False)
         command = shlex.join(["python", "experiments/run.py", *of_results(request.words)])
         print(f"the state:   {command} list=true\nto follow:   {command} watch=true")
         return 0
     feeder = Feeder(submission) if submission else None
     try:
-        return follow(grid, tasks, analysis, feeder.step if feeder else lambda: False)
+        return follow(title, tasks, analysis, feeder.step if feeder else lambda: False)
     except KeyboardInterrupt:
         if feeder:
             feeder.stop()
         raise
 
 
-def follow(grid: Grid, tasks: list, analysis: Analysis, step: Callable[[], bool]) -> int:
+def follow(title: str, tasks: list, analysis: Analysis, step: Callable[[], bool]) -> int:
     """Shows what goes on until it ends, then writes tables and figures; the exit code."""
     from experiments import watch  # late, as above
 
     queue = Queue(fresh_s=10)
     try:
-        watch.follow(f"{grid.name} ({grid.scale})", tasks, queue, step)
+        watch.follow(title, tasks, queue, step)
     except KeyboardInterrupt:
         print("no longer followed; jobs of a cluster go on", file=sys.stderr)
         raise
@@ -212,15 +218,15 @@ def main(words: list[str]) -> int:
     profile = None if request.on == "here" else profiles.load(request.on, request.slurm)
     if profile is None:
         refuse_cluster_words(request)
-    grid = expand(request)
+    grids = expand_each(request)
     runs = Runs(request.results / "runs")
     if request.list:
-        print(listing(grid, runs))
+        print(listing(grids, runs))
         return 0
     if request.plan:
-        print(plan(grid, request, runs))
+        print(plan(grids, request, runs))
         return 0
-    return launch(grid, request, runs, profile)
+    return launch(grids, request, runs, profile)
 
 
 def refuse_cluster_words(request: Request) -> None:

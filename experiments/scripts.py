@@ -1,23 +1,28 @@
-"""A grid's own scripts, which make its tables and figures."""
+"""The scripts that make the tables and figures of grids."""
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from experiments.grid import Grid
 from experiments.overrides import ROOT, Request, of_results
-from experiments.runs import Runs
 
 
 class Analysis:
     """The scripts, run as programs of their own: nothing here imports analysis/."""
 
-    def __init__(self, grid: Grid, request: Request):
-        words = of_results(request.words)
+    def __init__(self, grids: list[Grid], request: Request):
+        words = [w for w in of_results(request.words) if not w.startswith("grid=")]
         self.commands = [
-            [sys.executable, str(ROOT / "analysis" / f"{name}.py"), *words]
+            [sys.executable, str(ROOT / "analysis" / f"{name}.py"), f"grid={grid.name}", *words]
+            for grid in grids
             for name in grid.analysis
         ]
-        self.table = request.results / "tables" / f"{request.name}.md" if grid.analysis else None
+        self.grids, self.results = grids, request.results
+        names = [f"{replace(request, grid=grid.name).name}.md" for grid in grids]
+        self._tables = [request.results / "tables" / name for name in names]
+        self._stamp = request.results / "cache" / f"{request.name}.analysed"
         self._refreshing: subprocess.Popen | None = None
 
     def refresh(self) -> None:
@@ -30,16 +35,24 @@ class Analysis:
         """Runs every script, whose words are the command's result. False if one failed."""
         if self._refreshing is not None:
             self._refreshing.wait()
-        return all([subprocess.run(command).returncode == 0 for command in self.commands])
+        fine = all([subprocess.run(command).returncode == 0 for command in self.commands])
+        if fine:
+            self._stamp.parent.mkdir(parents=True, exist_ok=True)
+            self._stamp.touch()
+        return fine
 
-    def outdated(self, grid: Grid, runs: Runs) -> bool:
-        """Whether the table is missing or older than a measurement: jobs write none."""
+    def outdated(self, folders: list[Path]) -> bool:
+        """Whether a measurement in these run folders came after the scripts: jobs run none."""
         if not self.commands:
             return False
         try:
-            written = self.table.stat().st_mtime
+            written = self._stamp.stat().st_mtime
         except FileNotFoundError:
             return True
-        found = {runs.find(cell.run_id, cell.config) for cell in grid.cells}
-        changed = (run.folder / "measurements" for run in found)
+        changed = (folder / "measurements" for folder in folders)
         return any(path.exists() and path.stat().st_mtime > written for path in changed)
+
+    def where(self) -> str:
+        """The tables that there are, or else the folder of figures, for people."""
+        tables = [str(path) for path in self._tables if path.exists()]
+        return "\n".join(tables or [str(self.results / "figures")])

@@ -77,8 +77,12 @@ def test_every_grid_expands_at_every_scale_into_distinct_measurements(grid, scal
     # The first seed is complete before the second begins.
     assert [cell.seed for cell in found.cells] == [3] * len(found.rows) + [1] * len(found.rows)
     assert [cell.row for cell in found.cells] == found.rows * 2
-    asked = [(cell.run_id, item.id) for cell in found.cells for item in cell.measurements]
-    assert len(set(asked)) == len(asked) >= len(found.cells)
+    # Cells may share a run and measurements of it, but no two are alike, and none asks twice.
+    alike = [(cell.run_id, *(item.id for item in cell.measurements)) for cell in found.cells]
+    assert len(set(alike)) == len(alike) and all(cell.measurements for cell in found.cells)
+    for cell in found.cells:
+        asked = [(item.name, *item.axes.values()) for item in cell.measurements]
+        assert len(set(asked)) == len(asked)
     assert all(cell.config.seed == cell.seed for cell in found.cells)
     assert found.title and found.paper
     assert (found.claim and found.analysis) or found.paper.startswith("none")

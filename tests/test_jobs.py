@@ -58,7 +58,7 @@ def weights(tmp_path: Path, folder: str) -> list[str]:
 
 def tasks(tmp_path: Path, *words: str) -> list[Task]:
     request = parse(["grid=schedule_ablation", "scale=smoke", *words], results=tmp_path)
-    return tasks_of(distinct(expand(request), Runs(tmp_path / "runs")), request)
+    return tasks_of(distinct([expand(request)], Runs(tmp_path / "runs")), request)
 
 
 def shaped(some: list[Task], **changed) -> list:

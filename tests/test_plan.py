@@ -66,7 +66,7 @@ def test_checkpointing_keeps_a_fraction():
 def tasks(*words, results):
     request = parse(["grid=schedule_ablation", "scale=smoke", f"results={results}", *words])
     grid = expand(request)
-    return tasks_of(distinct(grid, Runs(results / "runs")), request)
+    return tasks_of(distinct([grid], Runs(results / "runs")), request)
 
 
 def test_a_training_is_three_passes_over_every_image_it_sees(tmp_path):

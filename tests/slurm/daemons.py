@@ -1,7 +1,9 @@
 """Starting and stopping a real SLURM of two nodes on this machine."""
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,12 +22,23 @@ def missing() -> str:
     return f"{', '.join(names)} not found: apt-get install {packages}" if names else ""
 
 
+def _free_ports(n: int) -> int:
+    """The first of n consecutive ports of which nobody listens on any."""
+    for first in range(26810, 60000, n):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for port in range(first, first + n):
+                held.enter_context(socket.socket()).bind(("", port))
+            return first
+    raise OSError(f"no {n} consecutive ports are free")
+
+
 @contextmanager
 def running() -> Iterator[Callable[[str], object]]:
     """The cluster, which this process's environment then names; yields local-slurm.sh."""
     folder = tempfile.mkdtemp(prefix="slurm", dir="/tmp")  # sockets need short paths
     settings = {"LOCAL_SLURM_DIR": folder, "LOCAL_SLURM_ACCOUNTING": "none"}
     settings |= {"LOCAL_SLURM_MAX_ARRAY": str(LONGEST + 1), "LOCAL_SLURM_CPUS": "6"}
+    settings |= {"LOCAL_SLURM_PORT": str(_free_ports(4))}
     settings |= {"LOCAL_SLURM_MEM_MB": "12000", "LOCAL_SLURM_REQUEUE_S": "6"}
 
     def ask(word: str) -> None:
