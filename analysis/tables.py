@@ -109,8 +109,8 @@ def notes(results: Results) -> list[str]:
     optim, unet = config.optim, config.unet
     mult, seeds = ",".join(map(str, unet.channel_mult)), ", ".join(map(str, results.grid.seeds))
     lines.append(
-        f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = {unet.channels}, mult "
-        f"{mult}, {optim.steps} steps of {optim.batch_size} images, lr {optim.lr:g}, "
+        f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = {unet.base}, mult "
+        f"{mult}, {optim.steps} steps of {optim.batch_size} images, lr {optim.rate:g}, "
         f"EMA {optim.ema[0]:g}"
         + (f", gradients clipped at {optim.grad_clip:g}" if optim.grad_clip else "")
         + f". Seeds: {seeds}."

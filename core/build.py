@@ -53,7 +53,7 @@ def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet
                 size=size,
                 in_channels=channels,
                 out_channels=2 * channels if learned else channels,
-                channels=unet.channels,
+                channels=unet.base,
                 channel_mult=unet.channel_mult,
                 res_blocks=unet.res_blocks,
                 attention=unet.attention,
@@ -69,7 +69,7 @@ def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet
 def optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW; its weight decay is 0 in the paper, which makes it Adam."""
     decay = config.weight_decay
-    return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=decay, fused=True)
 
 
 def timestep_sampler(config: ObjectiveConfig, T: int) -> TimestepSampler:

@@ -22,6 +22,7 @@ def late(default: Any) -> Any:
 class DataConfig:
     name: Literal["fashion16", "fashion", "folder"] = "fashion16"
     digest: str = ""  # of the content, for `folder`: filled in when a grid is expanded
+    images: int = late(0)  # of the training split, the first so many; 0: all of them
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class UNetConfig:
     dropout: float = 0.0  # paper 0; CIFAR-10 0.1 (linear) and 0.3 (cosine)
     conditioning: Literal["scale_shift", "additive"] = "scale_shift"
     class_conditional: bool = False
+    width: float = late(1.0)  # of the network, relative to C: the sizes of Figure 10
+
+    @property
+    def base(self) -> int:
+        """Channels at full resolution."""
+        return round(self.channels * self.width)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,12 @@ class OptimConfig:
     warmup: int = 0  # steps of linear warm-up; paper none
     grad_clip: float = late(0.0)  # largest norm of the gradient; 0: no clipping, as in the paper
     ema: tuple[float, ...] = (0.9999,)  # rates of the averages; all come from one training
+    lr_factor: float = late(1.0)  # on lr: 1 / sqrt(width) in Figure 10
+
+    @property
+    def rate(self) -> float:
+        """The learning rate after the warm-up."""
+        return self.lr * self.lr_factor
 
 
 @dataclass(frozen=True)

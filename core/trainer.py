@@ -99,7 +99,7 @@ class Trainer:
             with self.ranks.quiet(self.forward, last=end == self.part.stop):
                 losses.append(self._backward(indices[part], t[part], weights[part], eps[part]))
         for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr * min(1.0, (self.step + 1) / max(1, optim.warmup))
+            group["lr"] = optim.rate * min(1.0, (self.step + 1) / max(1, optim.warmup))
         if optim.grad_clip:
             clip_gradients([p.grad for p in self.parameters], optim.grad_clip)
         self.optimizer.step()

@@ -16,7 +16,7 @@ import torch
 
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
-from core.data.sources import load_once
+from core.data.sources import training_images
 from core.distributed import ALONE, Ranks
 from core.errors import DiskFull, Refused
 from core.measurements import Result, measure
@@ -199,7 +199,8 @@ def _train_held(task: Task, course: Course) -> None:
     if ranks.writes:
         (run.folder / "trained").unlink(missing_ok=True)
     began = time.monotonic()
-    images = load_once(config.data.name, "train", task.housekeeping.data_path or None)
+    data = config.data
+    images = training_images(data.name, data.images, task.housekeeping.data_path or None)
     snapshots = {*task.housekeeping.snapshots, *(a.settings.at for a in task.asked)}
     housekeeping = replace(task.housekeeping, snapshots=tuple(sorted(snapshots)))
     train(

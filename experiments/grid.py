@@ -28,6 +28,9 @@ STUDIES = (
     "variance_ablation",
     "objective_noise",
     "skipped_steps",
+    "overfitting",
+    "ema_dropout",
+    "model_size",
     "sampling_steps",
 )
 SCALE_KEYS = {"title", "train", "measure", "seeds", "grids"}
@@ -55,7 +58,10 @@ class Cell:
 
     @property
     def words(self) -> str:
-        return " ".join(str(value) for value in self.row.values()) or "run"
+        """The row's values; those of fields with the field's name, as in "dropout 0.1"."""
+        named = ((key.rpartition("."), value) for key, value in self.row.items())
+        words = (f"{last} {value}" if dot else f"{value}" for (_, dot, last), value in named)
+        return " ".join(words) or "run"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from core import build
-from core.data.sources import load_once
+from core.data.sources import training_images
 from core.measurements import check
 from core.trainer import check_enough
 from experiments.board import Board
@@ -56,7 +56,8 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
         if once(config.data, config.unet, config.optim.batch_size, config.objective.name):
             if here:
                 build.device(housekeeping)
-            images = load_once(config.data.name, "train", housekeeping.data_path or None)
+            data = config.data
+            images = training_images(data.name, data.images, housekeeping.data_path or None)
             check_enough(images, config.optim.batch_size)
             with torch.device("meta"):
                 build.network(config, images.channels, images.size, images.classes)
@@ -102,7 +103,7 @@ def here(
     """
     housekeeping = tasks[0].housekeeping
     gpus = torch.cuda.device_count() if build.device(housekeeping).type == "cuda" else 0
-    wide = any(task.config.unet.channels >= NARROW for task in tasks)
+    wide = any(task.config.unet.base >= NARROW for task in tasks)
     threads = housekeeping.threads or (cores() if wide and not gpus else 1)
     workers = min(workers or gpus or max(1, cores() // threads), len(tasks))
     if not housekeeping.threads and not gpus:

@@ -25,7 +25,7 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
     except ValueError as error:
         raise Refused(f"diffusion.T={T}: {error}") from error
     optim, unet, objective = config.optim, config.unet, config.objective
-    finite, share, channels = math.isfinite, objective.uniform_share, unet.channels
+    finite, share, channels = math.isfinite, objective.uniform_share, unet.channels * unet.width
     rules = [
         ("optim.steps", optim.steps, optim.steps > 0, "positive"),
         ("optim.batch_size", optim.batch_size, optim.batch_size > 0, "positive"),
@@ -37,6 +37,8 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         ("objective.history", objective.history, objective.history > 0, "positive"),
         ("objective.uniform_share", share, 0 <= share <= 1, "in [0, 1]"),
         ("unet.channels", channels, channels > 0 and channels % 2 == 0, "positive and even"),
+        ("optim.lr_factor", optim.rate, 0 < optim.rate < math.inf, "positive and finite"),
+        ("data.images", config.data.images, config.data.images >= 0, "0 or more"),
         ("unet.res_blocks", unet.res_blocks, unet.res_blocks > 0, "positive"),
         ("unet.heads", unet.heads, unet.heads > 0, "positive"),
         ("unet.dropout", unet.dropout, 0 <= unet.dropout < 1, "in [0, 1)"),

@@ -115,7 +115,7 @@ def test_every_metric_has_a_name_and_every_kind_of_measurement_is_a_metric():
     for name, kind in METRICS.items():
         assert metric_of(kind()) == name
     for kind in METRICS.values():  # what the measuring of any metric relies on
-        assert {"images", "variance", "ema", "at", "seed"} <= {f.name for f in fields(kind)}
+        assert {"images", "ema", "at", "seed"} <= {f.name for f in fields(kind)}
 
 
 def test_configurations_cannot_be_changed_and_can_be_compared():

@@ -269,7 +269,7 @@ def test_a_grid_with_an_unknown_key_or_metric_is_refused_naming_its_file(made_up
 
 def test_two_cells_that_are_the_same_are_refused(made_up):
     words = made_up("rows: [{T: 1K}, {diffusion.T: 1000}]")
-    assert_says(refusal(*words), "two cells are the same: '1K' and '1000'")
+    assert_says(refusal(*words), "two cells are the same: '1K' and 'T 1000'")
 
 
 def test_a_measurement_that_has_no_meaning_for_a_training_is_left_out(made_up):

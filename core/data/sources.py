@@ -59,3 +59,15 @@ def load_fashion16(split: Split) -> Images:
 
 # Images are never changed: one process reads each split once, however many runs it serves.
 load_once = lru_cache(maxsize=4)(load)
+
+
+@lru_cache(maxsize=4)
+def training_images(name: str, images: int, path: str | None = None) -> Images:
+    """The first so many images of a training split, or with 0 all of them."""
+    whole = load_once(name, "train", path)
+    if not images:
+        return whole
+    if images > len(whole):
+        raise Refused(f"{whole.name} has {len(whole)} images: lower data.images={images}")
+    labels = None if whole.labels is None else whole.labels[:images]
+    return Images(f"{whole.name}, first {images}", whole.pixels[:images], labels, whole.classes)

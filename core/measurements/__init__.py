@@ -17,7 +17,7 @@ from core.config import (
     metric_of,
 )
 from core.data.images import Images
-from core.data.sources import load_once
+from core.data.sources import load_once, training_images
 from core.errors import Refused
 from core.measurements.bound import measure_likelihood
 from core.measurements.frechet import draw_images, measure_frechet
@@ -51,7 +51,7 @@ def measure(
 def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeeping) -> Images:
     """The data set that a measurement needs; Refused when it or the features will not do."""
     if isinstance(measurement, GradientNoise):
-        return load_once(config.data.name, "train", housekeeping.data_path or None)
+        return training_images(config.data.name, config.data.images, housekeeping.data_path or None)
     of_split = isinstance(measurement, (Likelihood, LearnedVariance))
     split = measurement.split if of_split else measurement.reference
     images = load_once(config.data.name, split, housekeeping.data_path or None)

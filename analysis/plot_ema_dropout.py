@@ -1,0 +1,58 @@
+"""Figure 17: image quality along a training, by dropout and by the rate of the average.
+
+What to look for: too short an average is noisy, too long a one lags behind; in between the best
+samples. Dropout moves the best point later and, in the paper, lowers it.
+
+    python analysis/plot_ema_dropout.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+import seaborn as sns
+
+from analysis import curves
+from analysis.load import load
+from analysis.plots import save, subplots
+from analysis.script import run, say_written
+from analysis.tables import markdown, notes, write
+from core.errors import Refused
+from experiments.overrides import parse
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="ema_dropout"))
+    if results.frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    rows, config = results.grid.rows, results.frame["config"].iloc[0]
+    rates, steps = config.optim.ema, config.optim.steps
+    colors = sns.color_palette("viridis", len(rates))
+    figure, panels = subplots(2.6, 6.8, ncols=len(rows), sharey=True)
+    found = {}
+    for row, (axes, words) in enumerate(zip(panels, rows)):
+        for place, rate in enumerate(rates):
+            curve = curves.points(results, "fd", row, "at", ema=place)
+            found[f"dropout {words['unet.dropout']:g}, EMA {rate:g}"] = curve
+            curve = curve.assign(x=curve["x"] * steps)
+            curves.draw(axes, curve, f"EMA {rate:g}", color=colors[place], marker="o")
+        axes.set(title=f"dropout {words['unet.dropout']:g}", xlabel="training step", yscale="log")
+    panels[0].set(ylabel="FD (fashion_cnn)")
+    panels[-1].legend(fontsize=6)
+    settings = results.of("fd")["settings"].iloc[0]
+    caption = (
+        f"Class-conditional L_hybrid: FD (fashion_cnn) of {settings.images} images in "
+        f"{settings.sampler.steps or 'all'} steps, all averages from the same trainings; mean and "
+        "standard error over seeds. The paper's rates are 0.99 to 0.99999 in trainings of 1.4M "
+        "iterations. " + " ".join(note.replace("`", "") for note in notes(results))
+    )
+    ats = sorted(set(results.of("fd")["at"]))
+    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
+    text += ["FD by the share of the training done", markdown(curves.table(found, ats, 2)), caption]
+    text = "\n\n".join(text) + "\n"
+    print(text)
+    name = f"ema_dropout.{results.request.scale}"
+    say_written(save(figure, name, results.written / "figures", caption))
+    say_written(write(results.written / "tables", results.name, {"md": text}))
+
+
+if __name__ == "__main__":
+    run(main)

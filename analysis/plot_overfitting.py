@@ -1,0 +1,75 @@
+"""Figure 16: likelihood and image quality along a training on few images.
+
+What to look for: the likelihood of the images trained on goes on improving while that of test
+images turns: overfitting. It comes sooner with the cosine schedule, and dropout delays it.
+
+    python analysis/plot_overfitting.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+from typing import Any
+
+from analysis import curves
+from analysis.load import load
+from analysis.plots import line, save, subplots
+from analysis.script import run, say_written
+from analysis.tables import markdown, notes, write
+from core.errors import Refused
+from experiments.overrides import parse
+
+MARKERS = ["o", "s", "^"]  # by dropout, in the order of the rows
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="overfitting"))
+    if results.frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    figure, panels = subplots(4.6, 6.8, nrows=2, ncols=2, sharex=True, sharey="row")
+    schedules = list(dict.fromkeys(words["schedule"] for words in results.grid.rows))
+    dropouts = list(dict.fromkeys(words["unet.dropout"] for words in results.grid.rows))
+    config = results.frame["config"].iloc[0]
+    steps, found = config.optim.steps, {"fd": {}, "nll_test": {}, "nll_train": {}}
+    for row, words in enumerate(results.grid.rows):
+        column = schedules.index(words["schedule"])
+        place = dropouts.index(words["unet.dropout"])
+        look: dict[str, Any] = line(words["schedule"]) | {
+            "linestyle": "-",
+            "marker": MARKERS[place],
+        }
+        look["alpha"] = 1 - 0.3 * place
+        label = f"{words['schedule']}, dropout {words['unet.dropout']:g}"
+        for name, curves_of in found.items():
+            curve = curves_of[label] = curves.points(results, name, row, "at")
+            axes = panels[0 if name == "fd" else 1, column]
+            style = look | ({"linestyle": ":"} if name == "nll_train" else {})
+            shown = f"dropout {words['unet.dropout']:g}" if name == "nll_test" else None
+            curves.draw(axes, curve.assign(x=curve["x"] * steps), shown, **style)
+    for column, schedule in enumerate(schedules):
+        panels[0, column].set(title=f"{schedule} schedule")
+        panels[1, column].set(xlabel="training step")
+        panels[1, column].legend(fontsize=6)
+    panels[0, 0].set(ylabel="FD (fashion_cnn)")
+    panels[1, 0].set(ylabel="NLL (bits/dim)")
+    fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll_test"))
+    caption = (
+        f"Trained on {config.data.images or 'all'} images. Above: FD (fashion_cnn) of {fd.images} "
+        "drawn images against the whole training split. Below: bound on "
+        f"{nll.images} test images (solid) and images trained on (dotted). Mean and standard error "
+        "over seeds. " + " ".join(note.replace("`", "") for note in notes(results))
+    )
+    ats = sorted(set(results.of("fd")["at"]))
+    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
+    titles = {"fd": "FD", "nll_test": "NLL, test images", "nll_train": "NLL, images trained on"}
+    for name, title in titles.items():
+        text += [f"## {title}, by the share of the training done"]
+        text += [markdown(curves.table(found[name], ats, 2 if name == "fd" else 3))]
+    text = "\n\n".join([*text, caption]) + "\n"
+    print(text)
+    name = f"overfitting.{results.request.scale}"
+    say_written(save(figure, name, results.written / "figures", caption))
+    say_written(write(results.written / "tables", results.name, {"md": text}))
+
+
+if __name__ == "__main__":
+    run(main)
