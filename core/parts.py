@@ -37,7 +37,8 @@ class Work:
 
     scratch: a folder of its own for its parts; cache: where statistics of whole data sets are kept,
     by content. claim: asked before a part is computed; a context to compute it in, or None when
-    somebody else does. helping: leave what others compute to them instead of waiting for it.
+    somebody else does. helping: leave what others compute to them instead of waiting for it, once
+    `alive` says of each part that who claimed it lives.
     """
 
     housekeeping: Housekeeping
@@ -47,6 +48,7 @@ class Work:
     stop: Callable[[], bool] = lambda: False
     claim: Callable[[range], Any] = always
     helping: bool = False
+    alive: Callable[[range], bool] = lambda which: True
 
     def done(self, done: float, total: int, words: str = "") -> None:
         """Report progress; raise Interrupted when asked to stop."""
@@ -90,7 +92,7 @@ def compute(
                     _save(paths[which], part(which, step))
                 progressed = True
         if not progressed:
-            if work.helping:
+            if work.helping and all(work.alive(which) for which in missing):
                 return None
             there = images - sum(len(which) for which in missing)
             work.done(there * evaluations, total, "the rest is computed elsewhere")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from core.measurements import in_parts
 from experiments.execute import Task
 from experiments.jobs import Job
 
@@ -66,7 +67,8 @@ def _measuring(title: str, tasks: Iterable[Task], pack: int, share: int) -> list
     single = []
     for task in _parts(tasks, "measurements"):
         for asked in task.missing:
-            helpers = max(1, math.ceil(asked.settings.images / share))
+            shared = in_parts(asked.settings)
+            helpers = max(1, math.ceil(asked.settings.images / share)) if shared else 1
             words = f"{task.words} {asked.name}"
             one = replace(task, words=words, asked=(asked,), helping=helpers > 1)
             single += [one] * helpers

@@ -25,6 +25,8 @@ SILENCE = 6 * BEAT  # without a touch for so long, an unseen holder counts as de
 
 # Claims of unseen holders that this process has waited for: path -> (token, touched, since when).
 _watched: dict[Path, tuple[str | None, int, float]] = {}
+# Touches of unseen holders when this process first saw them: (path, token) -> time.
+_first_touch: dict[tuple[Path, str | None], int] = {}
 
 
 @dataclass(eq=False)
@@ -70,7 +72,7 @@ def acquire(path: Path) -> Claim | None:
         return claim
     record = read_json(path) or {}
     if _seen_from_here(record):
-        dead = not _lives(record.get("pid", 0), record.get("started"))
+        dead = not process_lives(record)
     else:
         dead = _silent(path, record.get("token"))
     return _make(path) if dead and _remove(path, record.get("token")) else None
@@ -86,8 +88,34 @@ def alive(path: Path) -> bool:
     if record is None and not path.exists():
         return False
     if _seen_from_here(record or {}):
-        return _lives(record.get("pid", 0), record.get("started"))
+        return process_lives(record or {})
     return _age(path) < SILENCE
+
+
+def surely_alive(path: Path) -> bool:
+    """Whether the holder is known to live: its process is seen here, or its touch has moved on.
+
+    Ask again and again: where the process cannot be seen the answer takes up to a BEAT.
+    """
+    record = read_json(path) or {}
+    if _seen_from_here(record):
+        return process_lives(record)
+    try:
+        touched = path.stat().st_mtime_ns
+    except OSError:
+        return False
+    return touched != _first_touch.setdefault((path, record.get("token")), touched)
+
+
+def process(pid: int) -> dict:
+    """A process of this machine, so that it is not taken for a later one of that number."""
+    return {"pid": pid, "seen_from": _here(), "started": _process_start(pid)}
+
+
+def process_lives(record: dict) -> bool:
+    """Whether a process that `process` described is still there; False for other machines'."""
+    here = _seen_from_here(record)
+    return here and _lives(record.get("pid", 0), record.get("started"))
 
 
 def holder(path: Path) -> str:
@@ -99,8 +127,8 @@ def holder(path: Path) -> str:
 
 def _make(path: Path) -> Claim | None:
     token = uuid.uuid4().hex
-    record = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "job": _job()}
-    record |= {"seen_from": _here(), "started": _process_start(os.getpid())}
+    record = {"token": token, "host": socket.gethostname(), "job": own_job()}
+    record |= process(os.getpid())
     complete = path.with_name(f".{path.name}.{token}.tmp")
     try:
         complete.write_text(json.dumps(record) + "\n")
@@ -205,7 +233,7 @@ def job_of(path: Path) -> str | None:
     return (read_json(path) or {}).get("job")
 
 
-def _job() -> str | None:
+def own_job() -> str | None:
     """The SLURM job that this process is part of, as squeue names it."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{x}_ID") for x in ("JOB", "TASK"))
     return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import shutil
 import time
 import traceback
@@ -19,12 +20,12 @@ from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.data.sources import training_images
 from core.distributed import ALONE, Ranks
 from core.errors import DiskFull, Refused
-from core.measurements import Result, measure
+from core.measurements import Result, in_parts, measure
 from core.parts import Work
 from core.trained import snapshot_path
 from core.training import Interrupted, train
-from experiments import provenance
-from experiments.claims import Claim, acquire, holder
+from experiments import claims, provenance
+from experiments.claims import Claim
 from experiments.files import write_bytes, write_json
 from experiments.grid import Asked
 from experiments.progress import Progress
@@ -67,15 +68,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Course:
-    """How work goes on: whom it tells, when it stops, how long it waits for others.
+    """How work goes on: whom it tells, when it stops, whether it waits for others.
 
-    patience: seconds to wait for a stage that another process holds. A holder on a machine that
-    cannot be seen from here is known to be dead after claims.SILENCE.
+    wait: for a stage that another process holds: not at all; until that process is sure to live or
+    to be dead; or until it has ended. unattended: nobody reads messages, so that each failure is
+    kept in the run's folder, also those that mending their cause would end.
     """
 
     report: Report
     stop: Callable[[], bool]
-    patience: float = 0.0
+    wait: Literal["no", "until sure", "until done"] = "no"
+    unattended: bool = False
     ranks: Ranks = ALONE
 
 
@@ -99,10 +102,8 @@ def execute(task: Task, course: Course) -> str:
     if task.part == "training":
         return "done"
     # Another process may need a while for one of them: first those that nobody works on.
-    waiting = [a for a in task.missing if not _measure(task, a, replace(course, patience=0.0))]
-    if task.helping:
-        return "done"
-    if course.patience:
+    waiting = [a for a in task.missing if not _measure(task, a, replace(course, wait="no"))]
+    if course.wait != "no":
         waiting = [a for a in waiting if not _measure(task, a, course)]
     return "busy" if waiting else "done"
 
@@ -112,14 +113,18 @@ class _Lost(Exception):
 
 
 def _acquire(run: Run, stage: str, course: Course) -> Claim | None:
-    began, waited = time.monotonic(), False
-    while (claim := acquire(run.claim(stage))) is None:
-        if time.monotonic() - began >= course.patience:
+    """The claim on a stage, waiting for it as the course says; None if others have it."""
+    path, waited = run.claim(stage), False
+    while (claim := claims.acquire(path)) is None:
+        # A requeued job meets itself: what is left of its last life is about to end.
+        own = claims.own_job() is not None and claims.job_of(path) == claims.own_job()
+        sure = course.wait == "until sure" and not own and claims.surely_alive(path)
+        if course.wait == "no" or sure:
             return None
         if course.stop():
             raise Interrupted
         waited = True
-        course.report(f"waiting for {holder(run.claim(stage))}", 0, 1, "")
+        course.report(f"waiting for {claims.holder(path)}", 0, 1, "")
         time.sleep(1)
     error = run.error_file(stage)
     if waited and error.exists():
@@ -133,10 +138,11 @@ def _acquire(run: Run, stage: str, course: Course) -> Claim | None:
 def _working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterator[Report]:
     """Around the work on a stage; yields what it must report to after each step.
 
-    Keeps the stage's progress file and gives the claim back at the end. A failure that would come
-    again is written to the stage's error file.
+    Keeps a progress file and gives the claim back at the end. A failure that would come again is
+    written to the stage's error file. Who helps has no claim, and a progress file of its own.
     """
-    progress, error_file = Progress(run.progress(stage)), run.error_file(stage)
+    own = stage if claim else f"{stage}.{os.getpid()}"
+    progress, error_file = Progress(run.progress(own)), run.error_file(stage)
     lost = claim.lost.is_set if claim else lambda: False
 
     def report(name: str, done: int, total: int, words: str) -> None:
@@ -147,7 +153,8 @@ def _working(run: Run, stage: str, course: Course, claim: Claim | None) -> Itera
 
     with claim or nullcontext():
         try:
-            error_file.unlink(missing_ok=True)
+            if claim:
+                error_file.unlink(missing_ok=True)
             with _disk_full_is_said(run.folder):
                 yield report
         except (Interrupted, _Lost):
@@ -157,7 +164,7 @@ def _working(run: Run, stage: str, course: Course, claim: Claim | None) -> Itera
                 raise _Lost from error
             if not isinstance(error, Refused):
                 write_bytes(error_file, traceback.format_exc().encode())
-            elif error.lasting:
+            elif error.lasting or (course.unattended and not isinstance(error, DiskFull)):
                 write_bytes(error_file, f"{error}\n".encode())
             raise
         finally:
@@ -177,10 +184,14 @@ def _disk_full_is_said(folder: Path) -> Iterator[None]:
 
 def _train(task: Task, course: Course) -> bool:
     """Trains the run; False if another process does."""
-    run, ranks, claims = task.run, course.ranks, []
-    ranks.first_only(lambda: claims.append(_acquire(run, "", course)))
-    claim = claims[0] if claims else None
-    (held,) = ranks.any(claim is not None)
+    run, ranks, claim, stopped = task.run, course.ranks, None, False
+    try:
+        claim = _acquire(run, "", course) if ranks.writes else None
+    except Interrupted:
+        stopped = True
+    held, stopped = ranks.any(claim is not None, stopped)
+    if stopped:
+        raise Interrupted
     if not held:
         return False
     try:
@@ -223,10 +234,11 @@ def _train_held(task: Task, course: Course) -> None:
 
 
 def _measure(task: Task, asked: Asked, course: Course) -> bool:
-    """Takes a measurement; False if others do, or do the rest of it."""
+    """Takes a measurement; False if others do. A helper is done when there is no part left."""
     run, claim = task.run, None
-    if not task.helping and (claim := _acquire(run, asked.id, course)) is None:
-        return False
+    helping = task.helping and in_parts(asked.settings)
+    if not helping and (claim := _acquire(run, asked.id, course)) is None:
+        return task.helping
     try:
         with _working(run, asked.id, course, claim) as report:
             if run.has(asked.id):  # others may have taken it since
@@ -239,24 +251,30 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
                 progress=lambda done, total, words: report(asked.name, done, total, words),
                 stop=course.stop,
                 claim=lambda which: _claim_of_part(run, asked, which),
-                helping=task.helping,
+                helping=helping,
+                alive=lambda which: claims.surely_alive(_part(run, asked, which)),
             )
             result = measure(run.folder, task.config, asked.settings, work)
-            if task.helping:
+            if helping:
                 # The last one to finish a part has a result; a late one may have it as well.
-                claim = None if result is None else acquire(run.claim(asked.id))
+                sure = replace(course, wait="until sure")
+                claim = None if result is None else _acquire(run, asked.id, sure)
                 with claim or nullcontext():
                     if claim and not run.has(asked.id):
                         _keep(task, asked, result, work.scratch, time.monotonic() - began)
-                return claim is not None
+                return True
             _keep(task, asked, result, work.scratch, time.monotonic() - began)
     except _Lost:
         return False
     return True
 
 
+def _part(run: Run, asked: Asked, which: range) -> Path:
+    return run.claim(f"{asked.id}.{which.start}")
+
+
 def _claim_of_part(run: Run, asked: Asked, which: range) -> Claim | None:
-    claim = acquire(run.claim(f"{asked.id}.{which.start}"))
+    claim = claims.acquire(_part(run, asked, which))
     if claim and run.has(asked.id):  # and the parts are gone: there is nothing left to compute
         claim.release()
         return None
@@ -280,6 +298,8 @@ def _keep(task: Task, asked: Asked, result: Result, scratch: Path, seconds: floa
         },
     )
     shutil.rmtree(scratch, ignore_errors=True)
+    for path in run.folder.glob(f"progress.{asked.id}.*.json"):  # of helpers that were killed
+        path.unlink(missing_ok=True)
 
 
 def _record(task: Task, seconds: float) -> dict:

@@ -4,6 +4,7 @@ submitit's own local executor starts all at once, and knows no dependencies.
 """
 
 import signal
+import sys
 import time
 
 import submitit
@@ -18,6 +19,7 @@ class Feeder:
 
     def __init__(self, submission: Submission):
         self._submission = submission
+        submission.forget_failures()
         self._waiting: list[tuple[Job, Job | None]] = []  # a job, and the one that it needs
         for array in submission.arrays:
             needed = [None] * len(array.jobs)
@@ -46,20 +48,27 @@ class Feeder:
     def stop(self) -> None:
         """Asks the jobs to save and end, and waits for that."""
         self._waiting.clear()
-        for sent in self._running.values():
-            sent._process.send_signal(signal.SIGTERM)
+        for id, sent in list(self._running.items()):
+            if isinstance(sent, submitit.DebugJob):
+                del self._running[id]  # it has not begun
+            else:
+                sent._process.send_signal(signal.SIGTERM)
         while self.step():
             time.sleep(0.1)
 
     def _ended(self, sent: submitit.Job) -> bool:
-        if isinstance(sent, submitit.DebugJob):
-            sent.exception()  # here it runs; done() would end in a debugger
-            return True
-        return sent.done()
+        if not isinstance(sent, submitit.DebugJob):
+            return sent.done()
+        try:
+            if error := sent.exception():  # here it runs; done() would end in a debugger
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        except SystemExit:  # told to stop, it has saved
+            raise KeyboardInterrupt from None
+        return True
 
     def _start(self, job: Job) -> None:
         executor = self._submission.local_executor()
-        # Ctrl-C reaches the whole process group; only this process acts on it.
+        # Ctrl-C reaches the whole process group; submitit's controllers leave it to this process.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             sent = executor.submit(job)
@@ -67,4 +76,3 @@ class Feeder:
             signal.signal(signal.SIGINT, before)
         self._running[id(job)] = sent
         self._submission.sent(job, sent.job_id)
-        self._submission.note()

@@ -19,11 +19,10 @@ from core.training import Interrupted
 from experiments import claims, launch
 from experiments.board import duration
 from experiments.execute import Course, Task, execute
-from experiments.files import read_json, write_json
+from experiments.files import read_json, write_bytes, write_json
 
-PATIENCE = claims.SILENCE + 3 * claims.BEAT  # until a dead owner on another node is known as such
 STALLS = 5  # allocations in a row that may end before anything was done
-SETTLE = 10.0  # seconds in which SLURM's signal reaches all processes of a job
+LINGER = 300.0  # seconds; SLURM kills a job long before
 
 
 class Signals:
@@ -56,10 +55,14 @@ class Signals:
         """Whether to stop."""
         return self.stopping
 
-    def settle(self) -> None:
-        """Waits for the signal that another process of this job has had already."""
-        until = time.monotonic() + SETTLE
-        while not self.stopping and time.monotonic() < until:
+    def linger(self) -> None:
+        """After TERM, or a signal that another process of the job had: waits for USR2 or the end.
+
+        A job that ends by itself between TERM and KILL counts as failed, and one that is killed is
+        requeued if that was the reason.
+        """
+        until = time.monotonic() + LINGER
+        while not self.warned and time.monotonic() < until:
             time.sleep(0.1)
 
     def requeue(self) -> None:
@@ -89,7 +92,9 @@ class Job:
             except Interrupted:
                 if os.environ.get("RANK", "0") != "0":
                     return "stopped; the first process of the job says how it goes on"
-                signals.settle()
+                if "SLURM_JOB_ID" in os.environ and not signals.warned:
+                    print("everything is saved; SLURM ends this job", flush=True)
+                    signals.linger()
                 if not signals.warned:
                     sys.exit(143)
                 self._refuse_stalling()
@@ -105,7 +110,8 @@ class Job:
         """A task in this process, which may be one of several that train it."""
         import torch
 
-        task, course = self.tasks[0], Course(_Log(), signals.stop, PATIENCE)
+        task = self.tasks[0]
+        course = Course(_Log(), signals.stop, "until sure", unattended=True)
         torch.set_num_threads(task.housekeeping.threads or launch.cores())
         ranks = _join()
         try:
@@ -125,7 +131,11 @@ class Job:
 
     def _several(self, signals: Signals) -> str:
         outcome = launch.here(
-            self.title, list(self.tasks), stop=signals.stop, workers=self.side_by_side
+            self.title,
+            list(self.tasks),
+            stop=signals.stop,
+            workers=self.side_by_side,
+            wait="until sure",
         )
         if outcome.interrupted:
             signals.stopping = True
@@ -136,7 +146,8 @@ class Job:
 
     def _refuse_stalling(self) -> None:
         """A job that never gets anything done before it must stop is not requeued for ever."""
-        path = self.tasks[0].run.folder / "requeued.json"
+        first = self.tasks[0]
+        path = first.run.folder / f"requeued.{claims.own_job() or 'local'}.json"
         marks = [_mark(task) for task in self.tasks]
         before = read_json(path) or {}
         times = before.get("times", 0) + 1 if before.get("marks") == marks else 1
@@ -146,8 +157,8 @@ class Job:
                 f"{times} allocations in a row ended before anything was done: "
                 "give slurm.timeout_min more, or another partition"
             )
-            error = self.tasks[0].run.error_file()
-            error.write_text(message + "\n")
+            stage = first.asked[0].id if first.part == "measurements" else ""
+            write_bytes(first.run.error_file(stage), f"{message}\n".encode())
             raise Refused(message, code=1)
         write_json(path, {"marks": marks, "times": times})
 

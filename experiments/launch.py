@@ -71,6 +71,7 @@ class _Worker:
     process: multiprocessing.Process
     pipe: Connection
     task: Task | None = None
+    wait: str = "no"
     stage_done: float = 0.0
 
 
@@ -95,11 +96,13 @@ def here(
     on_done: Callable[[], None] = lambda: None,
     stop: Callable[[], bool] = lambda: False,
     workers: int | None = None,
+    wait: str = "until done",
 ) -> Outcome:
     """Does all tasks with so many processes, or as the cores allow; survives the failure of one.
 
     `on_done` is called in this process after each, `stop` is asked every second. When it says so,
-    and at Ctrl-C or SIGTERM, workers save and stop.
+    and at Ctrl-C or SIGTERM, workers save and stop. wait: for runs that others work on, when all
+    else is done (execute.Course).
     """
     housekeeping = tasks[0].housekeeping
     gpus = torch.cuda.device_count() if build.device(housekeeping).type == "cuda" else 0
@@ -108,15 +111,16 @@ def here(
     workers = min(workers or gpus or max(1, cores() // threads), len(tasks))
     if not housekeeping.threads and not gpus:
         threads = max(1, cores() // workers)
-    return _Pool(title, tasks, on_done, stop, workers, threads, gpus).run()
+    return _Pool(title, tasks, on_done, stop, wait, workers, threads, gpus).run()
 
 
 class _Pool:
-    def __init__(self, title, tasks, on_done, stop, workers: int, threads: int, gpus: int):
+    def __init__(self, title, tasks, on_done, stop, wait, workers: int, threads: int, gpus: int):
         self.context = multiprocessing.get_context("spawn")
         self.stopping = self.context.Event()
         self.threads, self.gpus, self.on_done, self.stop = threads, gpus, on_done, stop
-        self.queue = deque((task, False) for task in tasks)
+        self.wait, self.signals = wait, 0
+        self.queue = deque((task, "no") for task in tasks)
         self.costs = {id(task): task_costs(task) for task in tasks}
         total = sum(sum(costs.values()) for costs in self.costs.values())
         self.board = Board(title, total, range(workers))
@@ -148,37 +152,35 @@ class _Pool:
                     self._give(i)
                 while any(worker.task for worker in self.workers):
                     self._listen()
-                    if self.stop() and not self.stopping.is_set():
-                        self._begin_to_stop("")
+                    if (self.signals or self.stop()) and not self.stopping.is_set():
+                        self.stopping.set()
+                        again = " (again to stop at once)" if self.signals else ""
+                        self.board.say(f"stopping: each worker saves its run first{again}")
         finally:
             for worker in self.workers:
                 self._dismiss(worker)
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        self.outcome.interrupted |= self.stopping.is_set()
+        self.outcome.interrupted |= self.stopping.is_set() or self.signals > 0
         return self.outcome
 
     def _on_signal(self, number, frame) -> None:
-        if self.stopping.is_set():
+        """The first time the loop begins to stop, the second time all ends at once."""
+        self.signals += 1
+        if self.signals > 1:
             for worker in self.workers:
                 worker.process.kill()
             raise KeyboardInterrupt
-        self._begin_to_stop(" (again to stop at once)")
-
-    def _begin_to_stop(self, hint: str) -> None:
-        self.stopping.set()
-        self.board.say(f"stopping: each worker saves its run first{hint}")
 
     def _give(self, i: int) -> None:
         """The next task to worker i, if there is one."""
         worker = self.workers[i]
         worker.task, worker.stage_done = None, 0.0
-        if not self.queue or self.stopping.is_set():
+        if not self.queue or self.signals or self.stopping.is_set():
             self.board.idle(i)
             return
-        task, waits = self.queue.popleft()
-        worker.task = task
-        worker.pipe.send((task, waits))
+        worker.task, worker.wait = self.queue.popleft()
+        worker.pipe.send((worker.task, worker.wait))
 
     def _listen(self) -> None:
         """Waits for the next answer of any worker, or its death."""
@@ -209,8 +211,8 @@ class _Pool:
                 before = sum(stages[n] for n in names[: names.index(stage)])
                 worker.stage_done = before + stages[stage] * done / max(total, 1)
             return
-        if answer[0] == "busy":
-            self.queue.append((worker.task, True))
+        if answer[0] == "busy" and worker.wait == "no":
+            self.queue.append((worker.task, self.wait))
         elif answer[0] == "interrupted":
             self.finished += worker.stage_done
             self.outcome.interrupted = True
@@ -219,6 +221,8 @@ class _Pool:
             if answer[0] == "done":
                 self.outcome.done += 1
                 self.board.say(f"{name}: done")
+            elif answer[0] == "busy":
+                self.board.say(f"{name}: others work on it")
             else:
                 _, message, fails_all = answer
                 self._failed(name, message)
@@ -237,7 +241,7 @@ class _Pool:
         worker.process.join()
         code = worker.process.exitcode
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
-        if not self.stopping.is_set():
+        if not self.signals and not self.stopping.is_set():
             name = worker.task.words
             self.finished += sum(self.costs[id(worker.task)].values())
             self._failed(name, f"its process died ({how}); the same command continues it")

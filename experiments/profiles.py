@@ -132,6 +132,10 @@ def _check(profile: Profile) -> None:
             f"{delay} s before its end, and up to {CHECKED_EVERY} s earlier; "
             "give more minutes or a smaller slurm.signal_delay_s"
         )
+    if profile.cluster != "slurm" and profile.get("nodes", 1) > 1:
+        raise Refused(f"nodes={profile.get('nodes', 1)}: cluster {profile.cluster} has one node")
+    if profile.cluster == "debug" and profile.processes > 1:
+        raise Refused(f"on={profile.name}: the debug executor has one process per run")
     for key in ("slurm_array_parallelism", "nodes", "tasks_per_node", "cpus_per_task"):
         if profile.get(key, 1) < 1:
             raise Refused(f"{key}={profile.get(key, 1)}: at least 1")

@@ -14,7 +14,8 @@ EVERY = 5.0  # seconds between two writes
 class Seen:
     """A stage as it was a moment ago. left: seconds, None while nobody can say."""
 
-    stage: str
+    key: str  # "train", or the measurement's id
+    stage: str  # in words
     done: int
     total: int
     words: str
@@ -53,8 +54,14 @@ class Progress:
 
 
 def read(folder: Path) -> list[Seen]:
-    """The stages of a run that are being worked on, the training first."""
-    found = (
-        read_json(path) for path in sorted(folder.glob("progress*.json"), key=lambda p: p.name)
-    )
-    return [Seen(**record) for record in found if record]
+    """The stages of a run that are being worked on, the training first; once each.
+
+    Of several processes that share a measurement, the one that is furthest says how far it is.
+    """
+    found: dict[str, Seen] = {}
+    for path in sorted(folder.glob("progress*.json"), key=lambda path: len(path.name)):
+        parts = path.name.split(".")[1:-1]  # a measurement's id, and a helper's process
+        key, record = parts[0] if parts else "train", read_json(path)
+        if record and (key not in found or record["done"] > found[key].done):
+            found[key] = Seen(key, **record)
+    return list(found.values())

@@ -132,7 +132,7 @@ def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | N
 
     from experiments.launch import preflight  # late, as above
 
-    preflight(tasks, here=profile is None)
+    preflight(tasks, here=profile is None or profile.cluster != "slurm")
     for task in tasks:
         if task.run.trained and task.needs_training:
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
@@ -165,6 +165,7 @@ def launch_jobs(
     from experiments import submit  # late, as above
     from experiments.feeder import Feeder
 
+    submit.check_shares(tasks, profile)
     shape = submit.Shape(request.pack, request.split, request.split_images)
     with submit.only_launcher(request.results):
         queue = Queue(strict=profile.cluster == "slurm")
@@ -198,7 +199,7 @@ def follow(title: str, tasks: list, analysis: Analysis, step: Callable[[], bool]
     try:
         watch.follow(title, tasks, queue, step)
     except KeyboardInterrupt:
-        print("no longer followed; jobs of a cluster go on", file=sys.stderr)
+        print("no longer followed", file=sys.stderr)
         raise
     open_ = [task for task in tasks if not watch.is_done(task)]
     for task in open_:

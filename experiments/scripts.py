@@ -1,7 +1,10 @@
 """The scripts that make the tables and figures of grids."""
 
+import hashlib
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +25,8 @@ class Analysis:
         self.grids, self.results = grids, request.results
         names = [f"{replace(request, grid=grid.name).name}.md" for grid in grids]
         self._tables = [request.results / "tables" / name for name in names]
-        self._stamp = request.results / "cache" / f"{request.name}.analysed"
+        meant = hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]  # seeds among them
+        self._stamp = request.results / "cache" / f"{request.name}.{meant}.analysed"
         self._refreshing: subprocess.Popen | None = None
 
     def refresh(self) -> None:
@@ -35,11 +39,17 @@ class Analysis:
         """Runs every script, whose words are the command's result. False if one failed."""
         if self._refreshing is not None:
             self._refreshing.wait()
+        began = time.time()
         fine = all([subprocess.run(command).returncode == 0 for command in self.commands])
         if fine:
-            self._stamp.parent.mkdir(parents=True, exist_ok=True)
-            self._stamp.touch()
+            self.mark(began)
         return fine
+
+    def mark(self, when: float) -> None:
+        """Notes that what was measured until then is in the tables."""
+        self._stamp.parent.mkdir(parents=True, exist_ok=True)
+        self._stamp.touch()
+        os.utime(self._stamp, (when, when))
 
     def outdated(self, folders: list[Path]) -> bool:
         """Whether a measurement in these run folders came after the scripts: jobs run none."""

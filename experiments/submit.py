@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import submitit
+import torch
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from core.distributed import Ranks
 from core.errors import Refused
 from experiments import claims, launch, submitted
 from experiments.arrays import Array, arrays
@@ -41,6 +43,12 @@ def free(tasks: list[Task], queue: submitted.Queue) -> list[Task]:
         else:
             mine.append(task)
     return mine
+
+
+def check_shares(tasks: list[Task], profile: Profile) -> None:
+    """Refused when a batch cannot be shared out among the processes of a run."""
+    for task in tasks:
+        Ranks(world=profile.processes).check(task.config.optim.batch_size)
 
 
 def only_launcher(results: Path) -> claims.Claim:
@@ -89,6 +97,7 @@ class Submission:
     def send(self) -> list[str]:
         """Submits everything to SLURM; the ids of the arrays."""
         _forget_own_job()
+        self.forget_failures()
         sent: list[list[str]] = []
         try:
             for array in self.arrays:
@@ -102,7 +111,6 @@ class Submission:
             before = f" ({sum(map(len, sent))} jobs were submitted before)" if sent else ""
             raise Refused(f"sbatch refused the jobs{before}: {reason}", code=1) from error
         finally:
-            self.note()
             if not sent:
                 shutil.rmtree(self.folder, ignore_errors=True)
         return [_array_id(ids) for ids in sent]
@@ -115,19 +123,18 @@ class Submission:
             self.sent(job, id)
         return ids
 
-    def sent(self, job: Job, id: str) -> None:
-        """Remembers for the job's runs that it has them."""
-        for run in {task.run.id for task in job.tasks}:
-            self._ids.setdefault(run, []).append(id)
-
-    def note(self) -> None:
-        """Writes down in the run folders what has been sent, which the next launcher reads."""
+    def forget_failures(self) -> None:
+        """Of the runs that are about to be tried again."""
         for task in self.tasks:
-            if ids := self._ids.get(task.run.id):
-                task.run.folder.mkdir(parents=True, exist_ok=True)
-                for path in task.run.folder.glob("error*.txt"):
-                    path.unlink()  # it is being tried again
-                submitted.note(task.run, self.profile.cluster, ids)
+            for path in task.run.folder.glob("error*.txt"):
+                path.unlink(missing_ok=True)
+
+    def sent(self, job: Job, id: str) -> None:
+        """Writes down in the folders of the job's runs who has them; the next launcher reads it."""
+        for run in {task.run.id: task.run for task in job.tasks}.values():
+            self._ids.setdefault(run.id, []).append(id)
+            run.folder.mkdir(parents=True, exist_ok=True)
+            submitted.note(run, self.profile.cluster, self._ids[run.id])
 
     def slurm_executor(self, array: Array, waits: str) -> submitit.AutoExecutor:
         """What submits one array, which waits for others as sbatch's --dependency says."""
@@ -151,7 +158,10 @@ class Submission:
         """What starts jobs on this machine (cluster: local or debug)."""
         parameters = self.profile.parameters.items()
         executor = submitit.AutoExecutor(self.folder, cluster=self.profile.cluster)
-        executor.update_parameters(**{k: v for k, v in parameters if not k.startswith("slurm_")})
+        # Unless told otherwise, submitit hides the GPUs from jobs on this machine.
+        gpus = {"gpus_per_node": torch.cuda.device_count()} if torch.cuda.is_available() else {}
+        own = {key: value for key, value in parameters if not key.startswith("slurm_")}
+        executor.update_parameters(**(gpus | own))
         return executor
 
 

@@ -1,7 +1,5 @@
 """Runs that were handed to a cluster: which jobs have a run, and whether those jobs still exist."""
 
-import os
-import socket
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -15,7 +13,9 @@ from experiments.runs import SUBMITTED, Run
 def note(run: Run, cluster: str, jobs: list[str]) -> None:
     """Writes down which jobs are to do the run."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {"cluster": cluster, "jobs": jobs, "host": socket.gethostname(), "when": when}
+    record = {"cluster": cluster, "jobs": jobs, "when": when}
+    if cluster == "local":  # whose jobs are processes
+        record["processes"] = [claims.process(int(job)) for job in jobs]
     write_json(run.folder / SUBMITTED, record)
 
 
@@ -42,9 +42,7 @@ class Queue:
             return False
         if record["cluster"] == "slurm":
             return not self.slurm.isdisjoint(record["jobs"])
-        if record["cluster"] == "local" and record["host"] == socket.gethostname():
-            return any(os.path.exists(f"/proc/{job}") for job in record["jobs"])
-        return False
+        return any(claims.process_lives(process) for process in record.get("processes", []))
 
     def works_on(self, run: Run) -> bool:
         """Whether a process that may be alive holds a stage of the run.

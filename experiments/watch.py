@@ -29,16 +29,17 @@ def follow(title: str, tasks: list[Task], queue: Queue, step: Callable[[], bool]
     with board:
         while idle < 3:
             starting, began = step(), time.monotonic()
-            states, done = Counter(), 0.0
+            states, done, waits = Counter(), 0.0, False
             for task in tasks:
                 state, share = _look(task, queue, board)
                 states[state] += 1
+                waits |= state != "done" and queue.holds(task.run)
                 done += share
             words = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
             board.progress(done, words)
             if states["done"] == len(tasks):
                 break
-            working = starting or states["running"] or states["queued"]
+            working = starting or waits or states["running"]
             idle = 0 if working else idle + 1
             # A look at thousands of runs takes a while: then less often.
             time.sleep(max(EVERY, 5 * (time.monotonic() - began)))
@@ -55,7 +56,7 @@ def _costs(task: Task) -> dict[str, float]:
 
 def _look(task: Task, queue: Queue, board: Board) -> tuple[str, float]:
     """The task's state and how much of it is done; shows it while it runs."""
-    costs, ids = _costs(task), {asked.name: asked.id for asked in task.asked}
+    costs = _costs(task)
     has = {"train": task.run.trained} | {asked.id: task.run.has(asked.id) for asked in task.asked}
     done = sum(cost for stage, cost in costs.items() if has[stage])
     if all(has.values()):
@@ -66,9 +67,8 @@ def _look(task: Task, queue: Queue, board: Board) -> tuple[str, float]:
         state = "started"  # it lacks measurements
     seen = progress.read(task.run.folder) if state == "running" else []
     for stage in seen:
-        key = ids.get(stage.stage, stage.stage)
-        if not has.get(key, True):
-            done += costs[key] * stage.share
+        if not has.get(stage.key, True):
+            done += costs[stage.key] * stage.share
     if state != "running":
         board.gone(task.run.id)
     elif seen:

@@ -1,6 +1,5 @@
 """A worker process: takes tasks from a pipe, reports on it, and stops when told or orphaned."""
 
-import math
 import os
 import signal
 import time
@@ -19,7 +18,8 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> No
     """
     # Ctrl-C reaches the whole process group; only the launcher acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    told = []  # a plain object: the event has a lock, which a handler may find taken
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     parent = os.getppid()
@@ -34,7 +34,7 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> No
     reported = 0.0
 
     def stop() -> bool:
-        return stopping.is_set() or os.getppid() != parent
+        return bool(told) or stopping.is_set() or os.getppid() != parent
 
     def report(stage: str, done: int, total: int, words: str) -> None:
         nonlocal reported
@@ -45,7 +45,7 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> No
     while (order := pipe.recv()) is not None:
         task, wait = order
         try:
-            answer = (execute(task, Course(report, stop, math.inf if wait else 0.0)),)
+            answer = (execute(task, Course(report, stop, wait)),)
         except Interrupted:
             answer = ("interrupted",)
         except Refused as error:

@@ -271,3 +271,22 @@ print("held" if claim else "none", flush=True); sys.stdin.readline()
             process.kill()
             process.communicate()
         assert sorted(found) == ["held"] + 5 * ["none"]
+
+
+def test_a_holder_on_another_machine_is_sure_to_live_once_it_has_touched_its_claim(path):
+    claim = acquire(path)
+    assert claims.surely_alive(path)
+    elsewhere(path)
+    assert not claims.surely_alive(path) and not claims.surely_alive(path)
+    aged(path, -5)
+    assert claims.surely_alive(path)
+    path.unlink()
+    assert not claims.surely_alive(path)
+    claim.release()
+
+
+def test_a_process_is_told_from_a_later_one_of_its_number():
+    mine = claims.process(os.getpid())
+    assert claims.process_lives(mine)
+    assert not claims.process_lives(mine | {"started": "long ago"})
+    assert not claims.process_lives(mine | {"seen_from": ["elsewhere", "0", ""]})

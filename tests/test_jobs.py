@@ -20,7 +20,7 @@ from experiments.grid import expand
 from experiments.jobs import Job, Signals
 from experiments.overrides import parse
 from experiments.run import distinct, tasks_of
-from experiments.runs import Runs
+from experiments.runs import SUBMITTED, Runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
@@ -292,6 +292,46 @@ def test_what_is_in_the_queue_is_not_submitted_again(tmp_path, monkeypatch):
     assert not submitted.Queue().holds(some[0].run)
 
 
+def test_a_job_of_this_machine_is_known_by_its_process_and_not_by_its_number(tmp_path):
+    some = tasks(tmp_path)
+    for task in some[:2]:
+        task.run.folder.mkdir(parents=True)
+        submitted.note(task.run, "local", [str(os.getpid())])
+    record = json.loads((some[1].run.folder / SUBMITTED).read_text())
+    record["processes"][0]["started"] = "long ago"  # who had the number before
+    write_json(some[1].run.folder / SUBMITTED, record)
+    assert [submitted.Queue().holds(task.run) for task in some[:3]] == [True, False, False]
+
+
+def test_a_batch_that_the_processes_of_a_run_cannot_share_is_refused_at_once(tmp_path):
+    words = ("on=local", "slurm.tasks_per_node=3", "optim.batch_size=16")
+    out = run(tmp_path, *TINY, *words, code=2)
+    assert "optim.batch_size=16 cannot be shared by 3 processes" in out
+    assert not (tmp_path / "on" / "runs").exists()
+
+
+def test_starting_a_job_leaves_the_failures_of_others(tmp_path):
+    """Three runs one after the other, of which the first fails."""
+    words = (*TINY, "seeds=[0,1,2]", "optim.lr=1e30", "optim.steps=40", "on=local")
+    run(tmp_path, *words, "slurm.array_parallelism=1", code=1)
+    assert "3 failed" in run(tmp_path, *words, "list=true")
+
+
+def test_a_failure_of_a_job_is_kept_also_if_mending_its_cause_would_be_enough(tmp_path):
+    words = (*TINY, "on=local")
+    run(tmp_path, *words)
+    (run_folder,) = (tmp_path / "on" / "runs").glob("*")
+    for path in run_folder.glob("measurements/*"):
+        path.unlink()
+    (snapshot,) = run_folder.glob("checkpoints/snapshot*")
+    snapshot.write_bytes(snapshot.read_bytes()[:1000])
+    out = run(tmp_path, *words, code=1)
+    assert "damaged or truncated" in out and "1 failed" in run(tmp_path, *TINY, "list=true")
+    snapshot.unlink()
+    run(tmp_path, *words, "retry=failed")
+    assert len(measured(tmp_path, "on")) == 2
+
+
 def test_progress_is_written_now_and_then_and_removed(tmp_path, monkeypatch):
     now = iter([0.0, 1.0, 5.0, 15.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: 100 + next(now))
@@ -302,7 +342,7 @@ def test_progress_is_written_now_and_then_and_removed(tmp_path, monkeypatch):
     assert progress.read(tmp_path)[0].done == 10
     noted.note("train", 20, 100, "loss 0.1")
     (seen,) = progress.read(tmp_path)
-    assert (seen.stage, seen.share, seen.words, seen.left) == ("train", 0.2, "loss 0.1", 40.0)
+    assert (seen.key, seen.share, seen.words, seen.left) == ("train", 0.2, "loss 0.1", 40.0)
     noted.end()
     assert progress.read(tmp_path) == []
 

@@ -217,6 +217,17 @@ def test_who_helps_computes_the_parts_that_nobody_else_does(folder, work, monkey
     helper = replace(work("same"), claim=claim, helping=True)
     assert measure(folder, CONFIG, DRAWN, helper) is None
     assert sorted(path.name[:8] for path in helper.scratch.glob("*")) == ["00000000", "00000060"]
+    # Who claimed the part may be dead: then the helper waits until it knows, and does it.
+    others = iter([None, None])
+    unsure = iter([False, True])
+    patient = replace(
+        work("same"),
+        claim=lambda which: next(others, nullcontext()),
+        alive=lambda which: next(unsure),
+        helping=True,
+    )
+    monkeypatch.setattr(parts.time, "sleep", lambda seconds: None)
+    assert measure(folder, CONFIG, DRAWN, patient) is None and not list(unsure)
     last = replace(work("same"), helping=True)
     assert measure(folder, CONFIG, DRAWN, last).numbers == whole.numbers
 

@@ -28,7 +28,7 @@ from core.metrics.features import extractor
 from core.parts import Work
 from core.trained import load_trained
 
-__all__ = ["Result", "check", "draw_images", "measure"]
+__all__ = ["Result", "check", "draw_images", "in_parts", "measure"]
 
 TAKE = {
     Likelihood: measure_likelihood,
@@ -36,6 +36,11 @@ TAKE = {
     LearnedVariance: measure_learned_v,
     GradientNoise: measure_gradient_noise,
 }
+
+
+def in_parts(measurement: Measurement) -> bool:
+    """Whether several processes can share the measurement (core/parts.py)."""
+    return not isinstance(measurement, GradientNoise)
 
 
 def measure(
