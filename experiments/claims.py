@@ -1,10 +1,10 @@
 """Who works on a run: one process at a time, among all machines that see its folder.
 
 A claim is a file with the name of its holder. It comes into being by link(2), at which exactly one
-of several makers succeeds, on network file systems too, and goes by rename(2); nothing rests on
-flock. The holder touches it every few seconds. It is dead when its process is gone, or, where this
-machine cannot see that process, when it stays untouched for long while somebody waits for it. No
-two clocks are compared for that.
+of several makers succeeds, on network file systems too, and one process at a time may look whose it
+is and remove it; nothing rests on flock. The holder touches it every few seconds. It is dead when
+its process is gone, or, where this machine cannot see that process, when it stays untouched for
+long while somebody waits for it. No two clocks are compared for that.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from experiments.files import read_json
 
 BEAT = 20.0  # seconds between two touches
 SILENCE = 6 * BEAT  # without a touch for so long, an unseen holder counts as dead
+
+REMOVING = 10.0  # seconds that nobody needs to remove a claim
 
 # Claims of unseen holders that this process has waited for: path -> (token, touched, since when).
 _watched: dict[Path, tuple[str | None, int, float]] = {}
@@ -50,16 +52,25 @@ class Claim:
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
             with contextlib.suppress(OSError):  # a file system that stumbles is asked again
-                if (read_json(self.path) or {}).get("token") != self.token:
-                    if not self._released.is_set():
-                        self.lost.set()
+                # Who looks at it may have moved it aside, and have put it back a moment later.
+                gone = not self._mine() and not self._released.wait(min(BEAT, 1.0))
+                if gone and not self._mine() and not self._released.is_set():
+                    self.lost.set()
+                if self._released.is_set() or self.lost.is_set():
                     return
                 os.utime(self.path)
+
+    def _mine(self) -> bool:
+        return (read_json(self.path) or {}).get("token") == self.token
 
     def release(self) -> None:
         """Gives the run back; leaves alone what another process has taken over."""
         self._released.set()
-        _remove(self.path, self.token)
+        until = time.monotonic() + REMOVING
+        while not self.lost.is_set() and self._mine() and not _remove(self.path, self.token):
+            if time.monotonic() > until:
+                break  # it counts as dead as soon as this process has ended
+            time.sleep(0.01)
 
 
 def acquire(path: Path) -> Claim | None:
@@ -145,20 +156,25 @@ def _make(path: Path) -> Claim | None:
 def _remove(path: Path, token: str | None) -> bool:
     """Removes the claim if it is the one with this token. Of several who try, one succeeds.
 
-    It is moved aside first and looked at then, and put back if it is another one: between looking
-    and removing, a claim may have been given back and made anew.
+    Only one process at a time may look and remove: between the two, a claim may have been given
+    back and made anew. False also when another process is at it.
     """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    lock = path.with_name(f".{path.name}.removing")
     try:
-        os.rename(path, aside)
-    except FileNotFoundError:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        if _age(lock) > REMOVING:  # who made it was killed in these few microseconds
+            lock.unlink(missing_ok=True)
         return False
-    right = (read_json(aside) or {}).get("token") == token
-    if not right:
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-    aside.unlink(missing_ok=True)
-    return right
+    except FileNotFoundError:  # the folder itself is gone
+        return False
+    try:
+        right = path.exists() and (read_json(path) or {}).get("token") == token
+        if right:
+            path.unlink(missing_ok=True)
+        return right
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def _silent(path: Path, token: str | None) -> bool:

@@ -22,7 +22,7 @@ from experiments.execute import Course, Task, execute
 from experiments.files import read_json, write_bytes, write_json
 
 STALLS = 5  # allocations in a row that may end before anything was done
-LINGER = 300.0  # seconds; SLURM kills a job long before
+LINGER = 60.0  # seconds, twice SLURM's KillWait; a node that is said to be down waits for this
 
 
 class Signals:

@@ -1,8 +1,10 @@
 """A grid on a real SLURM, by the project's own commands: nothing is lost, doubled or changed."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 import time
 
 import disturbances
@@ -156,7 +158,11 @@ def test_the_launcher_in_a_job_of_its_own(cluster):
     words = (*PLACE, *few, f"results={cluster.results / 'on'}")
     script = [str(ROOT / "slurm" / "submit.sbatch"), *words]
     submitted = subprocess.run(
-        ["sbatch", "--parsable", *options, *script], cwd=ROOT, capture_output=True, text=True
+        ["sbatch", "--parsable", *options, *script],
+        cwd=ROOT,
+        env=os.environ | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
     )
     assert submitted.returncode == 0, submitted.stderr
     cluster.ended(submitted.stdout.strip())
