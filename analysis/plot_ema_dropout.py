@@ -12,9 +12,9 @@ import seaborn as sns
 
 from analysis import curves
 from analysis.load import load
-from analysis.plots import save, subplots
-from analysis.script import run, say_written
-from analysis.tables import markdown, notes, write
+from analysis.plots import subplots
+from analysis.publish import publish
+from analysis.script import run
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -42,16 +42,11 @@ def main(words: list[str]) -> None:
         f"Class-conditional L_hybrid: FD (fashion_cnn) of {settings.images} images in "
         f"{settings.sampler.steps or 'all'} steps, all averages from the same trainings; mean and "
         "standard error over seeds. The paper's rates are 0.99 to 0.99999 in trainings of 1.4M "
-        "iterations. " + " ".join(note.replace("`", "") for note in notes(results))
+        "iterations."
     )
     ats = sorted(set(results.of("fd")["at"]))
-    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
-    text += ["FD by the share of the training done", markdown(curves.table(found, ats, 2)), caption]
-    text = "\n\n".join(text) + "\n"
-    print(text)
-    name = f"ema_dropout.{results.request.scale}"
-    say_written(save(figure, name, results.written / "figures", caption))
-    say_written(write(results.written / "tables", results.name, {"md": text}))
+    table = curves.table(found, ats, 2)
+    publish(results, figure, caption, [("FD by the share of the training done", table)])
 
 
 if __name__ == "__main__":

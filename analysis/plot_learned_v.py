@@ -11,9 +11,9 @@ takes the same words as experiments/run.py.
 import numpy as np
 
 from analysis.load import load, read_arrays
-from analysis.plots import GREY, line, save, subplots
-from analysis.script import run, say_written
-from analysis.tables import notes
+from analysis.plots import GREY, line, subplots
+from analysis.publish import publish
+from analysis.script import run
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -56,11 +56,9 @@ def main(words: list[str]) -> None:
         f"v of the L_hybrid network (cosine, T = {T}): mean and the middle 90 % of all pixels of "
         f"{first['images']} test images at {first['timesteps']} steps. Outside [0, 1]: "
         f"{100 * outside:.1f} % of all values, the furthest {first['low']:.2f} and "
-        f"{first['high']:.2f}. " + " ".join(note.replace("`", "") for note in notes(results))
+        f"{first['high']:.2f}."
     )
-    print(caption)
-    folder = results.written / "figures"
-    say_written(save(figure, f"learned_v.{results.request.scale}", folder, caption))
+    publish(results, figure, caption, [], "learned_v")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import seaborn as sns
 
 from analysis import curves
 from analysis.load import Results, load
-from analysis.plots import GREY, save, subplots
+from analysis.plots import GREY, subplots
 from analysis.powerlaw import fit_with_interval
-from analysis.script import run, say_written
-from analysis.tables import markdown, notes, write
+from analysis.publish import publish
+from analysis.script import run
 from core.data.sources import training_images
 from core.errors import Refused
 from experiments.overrides import parse
@@ -46,8 +46,7 @@ def main(words: list[str]) -> None:
     rows = results.grid.rows
     colors = sns.color_palette("viridis", len(rows))
     figure, panels = subplots(2.8, 6.8, ncols=2)
-    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
-    fits = []
+    tables, fits = [], []
     for axes, name in zip(panels, LABELS):
         found, everything = {}, []
         for row, words in enumerate(rows):
@@ -74,25 +73,20 @@ def main(words: list[str]) -> None:
             )
         axes.set(xscale="log", yscale="log", xlabel="training compute", ylabel=LABELS[name])
         ats = sorted(set(results.of(name)["at"]))
-        text += [f"## {LABELS[name]} by the share of the training done"]
-        text += [markdown(curves.table(found, ats, 2 if name == "fd" else 3))]
+        table = curves.table(found, ats, 2 if name == "fd" else 3)
+        tables.append((f"{LABELS[name]} by the share of the training done", table))
     panels[0].legend(fontsize=6)
     if fits:
-        text += ["## y = offset + (b C)^slope, over all widths", markdown(pd.DataFrame(fits))]
+        tables.append(("y = offset + (b C)^slope, over all widths", pd.DataFrame(fits)))
     fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
     caption = (
         f"FD (fashion_cnn) of {fd.images} images and bound on {nll.images} test images along the "
         "training of L_hybrid networks of four widths, lr as 1/sqrt(width), against compute: "
         "three forward passes per image, a multiplication and an addition counted as one. Mean "
         "and standard error over seeds. Dotted: one power law with offset through all points; in "
-        "brackets the middle 95 % of bootstrap fits. "
-        + " ".join(note.replace("`", "") for note in notes(results))
+        "brackets the middle 95 % of bootstrap fits."
     )
-    text = "\n\n".join([*text, caption]) + "\n"
-    print(text)
-    figures = results.written / "figures"
-    say_written(save(figure, f"model_size.{results.request.scale}", figures, caption))
-    say_written(write(results.written / "tables", results.name, {"md": text}))
+    publish(results, figure, caption, tables)
 
 
 if __name__ == "__main__":

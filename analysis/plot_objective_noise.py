@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 
 from analysis import curves
 from analysis.load import Results, load
-from analysis.plots import line, save, subplots
-from analysis.script import run, say_written
-from analysis.tables import markdown, notes
+from analysis.plots import line, subplots
+from analysis.publish import publish
+from analysis.script import run
 from core.errors import Refused
 from core.training import read_log
 from experiments.overrides import parse
@@ -59,7 +59,8 @@ def draw(results: Results, above: Axes, below: Axes) -> dict:
         steps = mine["config"].iloc[0].optim.steps
         curves.draw(below, found[label].assign(x=found[label]["x"] * steps), None, **look)
     above.set(yscale="log", ylabel="bound (bits/dim)")
-    above.legend(fontsize=6)
+    if above.lines:
+        above.legend(fontsize=6)
     below.set(yscale="log", xlabel="training step", ylabel="gradient noise scale (images)")
     return found
 
@@ -76,17 +77,17 @@ def main(words: list[str]) -> None:
         f"Above: the bound on training batches, each value a mean "
         f"over {every} steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds. "
         f"Below: noise scale tr(Sigma)/|G|^2 from {settings.images} images in batches of "
-        f"{settings.batch}, mean and standard error over seeds. "
-        + " ".join(note.replace("`", "") for note in notes(results))
+        f"{settings.batch}, mean and standard error over seeds."
     )
-    print(markdown(curves.table(found, sorted(set(results.of("noise")["at"])), 1)))
     nll = {
         label: curves.points(results, "nll", row, "measurement") for row, label in enumerate(found)
     }
-    print(markdown(curves.table(nll, ["nll"], 3)))
-    print(caption)
-    folder = results.written / "figures"
-    say_written(save(figure, f"objective_noise.{results.request.scale}", folder, caption))
+    ats = sorted(set(results.of("noise")["at"]))
+    tables = [
+        ("Noise scale in images, by the share of the training done", curves.table(found, ats, 1)),
+        ("NLL of test images in bits/dim", curves.table(nll, ["nll"], 3)),
+    ]
+    publish(results, figure, caption, tables)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import Any
 
 from analysis import curves
 from analysis.load import load
-from analysis.plots import line, save, subplots
-from analysis.script import run, say_written
-from analysis.tables import markdown, notes, write
+from analysis.plots import line, subplots
+from analysis.publish import publish
+from analysis.script import run
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -56,19 +56,18 @@ def main(words: list[str]) -> None:
         f"Trained on {config.data.images or 'all'} images. Above: FD (fashion_cnn) of {fd.images} "
         "drawn images against the whole training split. Below: bound on "
         f"{nll.images} test images (solid) and images trained on (dotted). Mean and standard error "
-        "over seeds. " + " ".join(note.replace("`", "") for note in notes(results))
+        "over seeds."
     )
     ats = sorted(set(results.of("fd")["at"]))
-    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
     titles = {"fd": "FD", "nll_test": "NLL, test images", "nll_train": "NLL, images trained on"}
-    for name, title in titles.items():
-        text += [f"## {title}, by the share of the training done"]
-        text += [markdown(curves.table(found[name], ats, 2 if name == "fd" else 3))]
-    text = "\n\n".join([*text, caption]) + "\n"
-    print(text)
-    name = f"overfitting.{results.request.scale}"
-    say_written(save(figure, name, results.written / "figures", caption))
-    say_written(write(results.written / "tables", results.name, {"md": text}))
+    tables = [
+        (
+            f"{title}, by the share of the training done",
+            curves.table(found[name], ats, 2 if name == "fd" else 3),
+        )
+        for name, title in titles.items()
+    ]
+    publish(results, figure, caption, tables)
 
 
 if __name__ == "__main__":

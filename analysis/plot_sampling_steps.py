@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 
 from analysis import curves
 from analysis.load import Results, load, published
-from analysis.plots import line, save, subplots
-from analysis.script import run, say_written
-from analysis.tables import markdown, notes, write
+from analysis.plots import line, subplots
+from analysis.publish import publish
+from analysis.script import run
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -47,25 +47,9 @@ def main(words: list[str]) -> None:
         "the paper's released ImageNet 64 checkpoint as measured by others (OCM, ICLR 2025; 50K "
         "samples), not comparable as levels. Below: bound on "
         f"{bound.images} test images over a subset of the steps, left with every one of the first "
-        "T/K, right evenly strided alone. Mean and standard error over seeds. "
-        + " ".join(note.replace("`", "") for note in notes(results))
+        "T/K, right evenly strided alone. Mean and standard error over seeds."
     )
-    text = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
-    for title, table in tables:
-        text += [f"## {title}", markdown(table)]
-    text += [caption]
-    print("\n\n".join(text))
-    say_written(
-        [
-            *save(
-                figure,
-                f"sampling_steps.{results.request.scale}",
-                results.written / "figures",
-                caption,
-            ),
-            *write(results.written / "tables", results.name, {"md": "\n\n".join(text) + "\n"}),
-        ]
-    )
+    publish(results, figure, caption, tables)
 
 
 def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:

@@ -10,9 +10,9 @@ takes the same words as experiments/run.py.
 
 from analysis import curves
 from analysis.load import load
-from analysis.plots import line, save, subplots
-from analysis.script import run, say_written
-from analysis.tables import markdown, notes
+from analysis.plots import line, subplots
+from analysis.publish import publish
+from analysis.script import run
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -34,14 +34,11 @@ def main(words: list[str]) -> None:
     caption = (
         f"Images drawn without the first part of the reverse process: FD (fashion_cnn) of "
         f"{settings.images} images in {settings.sampler.steps or 'all'} of the steps that are "
-        "left, mean and standard error over seeds. "
-        + " ".join(note.replace("`", "") for note in notes(results))
+        "left, mean and standard error over seeds."
     )
     skips = sorted(set(results.of("fd")["sampler.skip"]))
-    print(markdown(curves.table(found, skips, 2)))
-    print(caption)
-    folder = results.written / "figures"
-    say_written(save(figure, f"skipped_steps.{results.request.scale}", folder, caption))
+    title = "FD by the share of the reverse process left out"
+    publish(results, figure, caption, [(title, curves.table(found, skips, 2))])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from analysis.load import Results, load, read_arrays
 from analysis.plots import line, save, subplots
 from analysis.script import run, say_written
-from analysis.tables import notes
+from analysis.tables import in_words
 from core.diffusion.likelihood import widening
 from core.errors import Refused
 from experiments.overrides import parse
@@ -111,7 +111,7 @@ def draw(results: Results, above: Axes, below: Axes) -> str:
     return (
         "Terms of the variational bound on test images, each row with its own variance. "
         f"Share of the bound in the first 1 % of the steps: {', '.join(shares)}. "
-        + " ".join(note.replace("`", "") for note in notes(results))
+        + in_words(results)
     )
 
 

@@ -131,6 +131,11 @@ def notes(results: Results) -> list[str]:
     return lines
 
 
+def in_words(results: Results) -> str:
+    """The notes as running text, for captions."""
+    return " ".join(note.replace("`", "") for note in notes(results))
+
+
 def write(folder: Path, name: str, contents: dict[str, str]) -> list[Path]:
     """Writes folder/name.SUFFIX for each suffix, atomically; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)

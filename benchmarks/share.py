@@ -18,10 +18,11 @@ from core.measurements import check
 from core.metrics import distances
 from core.metrics.features import extractor
 from core.networks.unet import UNet
-from experiments.execute import Course, Task, execute
+from experiments.execute import Task, execute
 from experiments.grid import expand
 from experiments.overrides import parse
 from experiments.runs import Runs
+from experiments.stages import Course
 
 
 class Clock:

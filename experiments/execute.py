@@ -1,13 +1,9 @@
 """What one job does: train a run if needed, then take each missing measurement."""
 
-import errno
 import io
-import os
 import shutil
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,20 +14,16 @@ import torch
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.data.sources import training_images
-from core.distributed import ALONE, Ranks
-from core.errors import DiskFull, Refused
 from core.measurements import Result, in_parts, measure
 from core.parts import Work
 from core.trained import snapshot_path
 from core.training import Interrupted, train
 from experiments import claims, provenance
+from experiments.asked import Asked
 from experiments.claims import Claim
 from experiments.files import write_bytes, write_json
-from experiments.grid import Asked
-from experiments.progress import Progress
 from experiments.runs import Run
-
-Report = Callable[[str, int, int, str], None]  # stage, done, total, words
+from experiments.stages import Course, Lost, acquire, disk_full_is_said, working
 
 
 @dataclass(frozen=True)
@@ -66,22 +58,6 @@ class Task:
         )
 
 
-@dataclass(frozen=True)
-class Course:
-    """How work goes on: whom it tells, when it stops, whether it waits for others.
-
-    wait: for a stage that another process holds: not at all; until that process is sure to live or
-    to be dead; or until it has ended. unattended: nobody reads messages, so that each failure is
-    kept in the run's folder, also those that mending their cause would end.
-    """
-
-    report: Report
-    stop: Callable[[], bool]
-    wait: Literal["no", "until sure", "until done"] = "no"
-    unattended: bool = False
-    ranks: Ranks = ALONE
-
-
 def execute(task: Task, course: Course) -> str:
     """Does the task and returns "done"; "busy" when other processes do what is left of it.
 
@@ -90,7 +66,7 @@ def execute(task: Task, course: Course) -> str:
     call this for the training of one run; measurements are taken by each on its own.
     """
     run, ranks = task.run, course.ranks
-    with _disk_full_is_said(run.folder):
+    with disk_full_is_said(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         run.check_drift(task.config)
         if ranks.writes and not (run.folder / "config.json").exists():
@@ -108,87 +84,18 @@ def execute(task: Task, course: Course) -> str:
     return "busy" if waiting else "done"
 
 
-class _Lost(Exception):
-    """Another process took the stage over while this one was not heard of; it writes no more."""
-
-
-def _acquire(run: Run, stage: str, course: Course) -> Claim | None:
-    """The claim on a stage, waiting for it as the course says; None if others have it."""
-    path, waited = run.claim(stage), False
-    while (claim := claims.acquire(path)) is None:
-        # A requeued job meets itself: what is left of its last life is about to end.
-        own = claims.own_job() is not None and claims.job_of(path) == claims.own_job()
-        sure = course.wait == "until sure" and not own and claims.surely_alive(path)
-        if course.wait == "no" or sure:
-            return None
-        if course.stop():
-            raise Interrupted
-        waited = True
-        course.report(f"waiting for {claims.holder(path)}", 0, 1, "")
-        time.sleep(1)
-    error = run.error_file(stage)
-    if waited and error.exists():
-        claim.release()
-        reason = error.read_text().strip().splitlines()[-1]
-        raise Refused(f"it failed in another process: {reason}", 1)
-    return claim
-
-
-@contextmanager
-def _working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterator[Report]:
-    """Around the work on a stage; yields what it must report to after each step.
-
-    Keeps a progress file and gives the claim back at the end. A failure that would come again is
-    written to the stage's error file. Who helps has no claim, and a progress file of its own.
-    """
-    own = stage if claim else f"{stage}.{os.getpid()}"
-    progress, error_file = Progress(run.progress(own)), run.error_file(stage)
-    lost = claim.lost.is_set if claim else lambda: False
-
-    def report(name: str, done: int, total: int, words: str) -> None:
-        if lost():
-            raise _Lost
-        progress.note(name, done, total, words)
-        course.report(name, done, total, words)
-
-    with claim or nullcontext():
-        try:
-            if claim:
-                error_file.unlink(missing_ok=True)
-            with _disk_full_is_said(run.folder):
-                yield report
-        except (Interrupted, _Lost):
-            raise
-        except Exception as error:
-            if lost():
-                raise _Lost from error
-            if not isinstance(error, Refused):
-                write_bytes(error_file, traceback.format_exc().encode())
-            elif error.lasting or (course.unattended and not isinstance(error, DiskFull)):
-                write_bytes(error_file, f"{error}\n".encode())
-            raise
-        finally:
-            if not lost():
-                progress.end()
-
-
-@contextmanager
-def _disk_full_is_said(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(folder) from error
-        raise
-
-
 def _train(task: Task, course: Course) -> bool:
     """Trains the run; False if another process does."""
     run, ranks, claim, stopped = task.run, course.ranks, None, False
-    try:
-        claim = _acquire(run, "", course) if ranks.writes else None
-    except Interrupted:
-        stopped = True
+
+    def take() -> None:
+        nonlocal claim, stopped
+        try:
+            claim = acquire(run, "", course)
+        except Interrupted:  # which all must learn, rather than that the first one failed
+            stopped = True
+
+    ranks.first_only(take)
     held, stopped = ranks.any(claim is not None, stopped)
     if stopped:
         raise Interrupted
@@ -196,11 +103,11 @@ def _train(task: Task, course: Course) -> bool:
         return False
     try:
         told = nullcontext(course.report)
-        with _working(run, "", course, claim) if ranks.writes else told as report:
+        with working(run, "", course, claim) if ranks.writes else told as report:
             (training,) = ranks.any(ranks.writes and task.needs_training)
             if training:  # others may have done it since
                 _train_held(task, replace(course, report=report))
-    except _Lost:
+    except Lost:
         return False
     return True
 
@@ -237,10 +144,10 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
     """Takes a measurement; False if others do. A helper is done when there is no part left."""
     run, claim = task.run, None
     helping = task.helping and in_parts(asked.settings)
-    if not helping and (claim := _acquire(run, asked.id, course)) is None:
+    if not helping and (claim := acquire(run, asked.id, course)) is None:
         return task.helping
     try:
-        with _working(run, asked.id, course, claim) as report:
+        with working(run, asked.id, course, claim) as report:
             if run.has(asked.id):  # others may have taken it since
                 return True
             began = time.monotonic()
@@ -258,13 +165,13 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
             if helping:
                 # The last one to finish a part has a result; a late one may have it as well.
                 sure = replace(course, wait="until sure")
-                claim = None if result is None else _acquire(run, asked.id, sure)
+                claim = None if result is None else acquire(run, asked.id, sure)
                 with claim or nullcontext():
                     if claim and not run.has(asked.id):
                         _keep(task, asked, result, work.scratch, time.monotonic() - began)
                 return True
             _keep(task, asked, result, work.scratch, time.monotonic() - began)
-    except _Lost:
+    except Lost:
         return False
     return True
 

@@ -7,17 +7,25 @@ row and axes < seed < command line.
 
 import itertools
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from core.config import METRICS, LearnedVariance, Measurement, TrainConfig
+from core.config import TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
+from experiments.asked import Asked, measurements_of
 from experiments.limits import check
-from experiments.overrides import HOUSEKEEPING, RESERVED, Request, dotted, seeds_of, typed
+from experiments.overrides import (
+    HOUSEKEEPING,
+    RESERVED,
+    Request,
+    did_you_mean,
+    dotted,
+    seeds_of,
+    typed,
+)
 from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
@@ -34,16 +42,6 @@ STUDIES = (
     "sampling_steps",
 )
 SCALE_KEYS = {"title", "train", "measure", "seeds", "grids"}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A measurement that a cell asks for: its name in the grid, its axes' values, its id."""
-
-    name: str
-    axes: dict[str, Any]
-    settings: Measurement
-    id: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def expand(request: Request) -> Grid:
         config = typed(TrainConfig, [*fields_of_all, _training(values), _training(typed_in)], "")
         if config.data.name == "folder":
             config = replace(config, data=replace(config.data, digest=data))
-        asked = _measurements(config, grid, scale, [base, values, typed_in])
+        asked = measurements_of(config, grid, scale, [base, values, typed_in])
         check(config, {item.name: item.settings for item in asked})
         ready.append((row, config, asked))
     cells = []
@@ -142,16 +140,11 @@ def _read(kind: str, name: str, keys: set[str]) -> dict:
     if not name or not path.is_file():
         there = ", ".join(available(kind))
         what = f"there is no {word} '{name}'" if name else f"{word}=NAME is missing"
-        raise Refused(f"{what}; there are: {there}{_did_you_mean(name, available(kind))}")
+        raise Refused(f"{what}; there are: {there}{did_you_mean(name, available(kind))}")
     content = yaml.safe_load(path.read_text()) or {}
     for key in content.keys() - keys:
         raise Refused(f"{path.name}: unknown key '{key}'; a {word} has: {', '.join(sorted(keys))}")
     return content
-
-
-def _did_you_mean(word: str, words: list[str]) -> str:
-    near = get_close_matches(word, words, 1)
-    return f". Did you mean '{near[0]}'?" if near else ""
 
 
 def _rows(grid: dict) -> list[dict]:
@@ -201,7 +194,7 @@ def _refuse_unknown(typed_in: dict[str, Any], terms: dict) -> None:
         first = key.split(".")[0]
         if first not in known:
             dotted = {name.rpartition(".")[2]: name for name in _flat(TrainConfig())}
-            near = _did_you_mean(dotted.get(first, first), [*known, *terms, *dotted.values()])
+            near = did_you_mean(dotted.get(first, first), [*known, *terms, *dotted.values()])
             raise Refused(f"unknown key '{key}'{near or '; --help shows the keys'}")
         if key == "seed":
             raise Refused("seeds are given as seeds=[0,1,2]")
@@ -228,69 +221,6 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             values[prefix + f.name] = value
     return values
-
-
-def not_applicable(config: TrainConfig, settings: Measurement) -> str | None:
-    """Why a measurement has no meaning for a training, or None."""
-    asks = isinstance(settings, LearnedVariance) or getattr(settings, "variance", "") == "learned"
-    if config.objective.name == "simple" and asks:
-        return "L_simple does not learn the variance"
-    return None
-
-
-def _measurements(
-    config: TrainConfig, grid: dict, scale: dict, layers: list[dict[str, Any]]
-) -> tuple[Asked, ...]:
-    """Every measurement of a cell: scale's settings < the grid's < layers < its own axes.
-
-    Those that have no meaning for the training are left out. In a layer `measure.FIELD` is for
-    every measurement that has the field, and `measure.NAME.FIELD` for the one of that name.
-    """
-    asked = []
-    for name, entry in (grid.get("measure") or {}).items():
-        entry = dict(entry)
-        metric, axes = entry.pop("metric", None), entry.pop("axes", {})
-        if metric not in METRICS:
-            raise Refused(
-                f"measure.{name}: unknown metric '{metric}'; there are: {', '.join(METRICS)}"
-            )
-        kind = METRICS[metric]
-        mine = [(scale.get("measure") or {}).get(metric, {}), entry]
-        for layer in layers:
-            mine.append(_for_measurement(layer, name, kind, grid))
-        for point in itertools.product(*axes.values()):
-            axis = dict(zip(axes, point))
-            settings = typed(kind, [*mine, axis], f"measure.{name}.")
-            if not not_applicable(config, settings):
-                asked.append(Asked(name, axis, settings, digest(settings, metric)))
-    return tuple(asked)
-
-
-def _for_measurement(layer: dict[str, Any], name: str, kind: type, grid: dict) -> dict[str, Any]:
-    """The part of a layer's `measure.` keys that this measurement takes."""
-    names = grid.get("measure") or {}
-    kinds = {other: METRICS.get(entry.get("metric")) for other, entry in names.items()}
-    mine = {}
-    for key, value in layer.items():
-        if not key.startswith("measure."):
-            continue
-        rest = key.removeprefix("measure.")
-        first = rest.split(".")[0]
-        if first in names:
-            if "." not in rest:
-                raise Refused(f"{key}={value}: set a field of it, as in {key}.images=100")
-            if first == name:
-                mine[rest.removeprefix(f"{name}.")] = value
-            continue
-        if first in {f.name for f in fields(kind)}:
-            mine[rest] = value
-        elif not any(first in {f.name for f in fields(k)} for k in kinds.values() if k):
-            there = [*names, *(f.name for k in kinds.values() if k for f in fields(k))]
-            raise Refused(
-                f"{key}: no measurement of this grid is called or has '{first}'"
-                f"{_did_you_mean(first, there)}"
-            )
-    return mine
 
 
 def _refuse_twins(cells: list[Cell]) -> None:

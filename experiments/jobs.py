@@ -12,14 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from core import distributed
 from core.errors import Refused
 from core.training import Interrupted
 from experiments import claims, launch
 from experiments.board import duration
-from experiments.execute import Course, Task, execute
+from experiments.execute import Task, execute
 from experiments.files import read_json, write_bytes, write_json
+from experiments.progress import Rate
+from experiments.stages import Course
 
 STALLS = 5  # allocations in a row that may end before anything was done
 LINGER = 60.0  # seconds, twice SLURM's KillWait; a node that is said to be down waits for this
@@ -86,9 +89,9 @@ class Job:
         _rename(self.title)
         with Signals() as signals:
             try:
-                if len(self.tasks) > 1:
-                    return self._several(signals)
-                return self._one(signals)
+                done = self._several(signals) if len(self.tasks) > 1 else self._one(signals)
+                self._stalls.unlink(missing_ok=True)
+                return done
             except Interrupted:
                 if os.environ.get("RANK", "0") != "0":
                     return "stopped; the first process of the job says how it goes on"
@@ -144,10 +147,15 @@ class Job:
             raise RuntimeError("; ".join(f"{name}: {why}" for name, why in outcome.failed.items()))
         return f"{outcome.done} done"
 
+    @property
+    def _stalls(self) -> Path:
+        """How often in a row this job has got nothing done, and what there was then."""
+        name = f"requeued.{claims.own_job() or 'local'}.json"
+        return self.tasks[0].run.folder / name
+
     def _refuse_stalling(self) -> None:
         """A job that never gets anything done before it must stop is not requeued for ever."""
-        first = self.tasks[0]
-        path = first.run.folder / f"requeued.{claims.own_job() or 'local'}.json"
+        first, path = self.tasks[0], self._stalls
         marks = [_mark(task) for task in self.tasks]
         before = read_json(path) or {}
         times = before.get("times", 0) + 1 if before.get("marks") == marks else 1
@@ -193,17 +201,17 @@ class _Log:
     EVERY = 60.0
 
     def __init__(self):
-        self._stage, self._printed, self._first = "", 0.0, (0, 0.0)
+        self._stage, self._printed, self._rate = "", 0.0, Rate()
 
     def __call__(self, stage: str, done: int, total: int, words: str) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._stage, self._first = stage, (done, now)
+            self._stage, self._rate = stage, Rate()
         elif now - self._printed < self.EVERY:
             return
         self._printed = now
-        since, seconds = done - self._first[0], now - self._first[1]
-        left = f", {duration((total - done) * seconds / since)} left" if since > 0 else ""
+        left = self._rate.left(done, total, now)
+        left = f", {duration(left)} left" if left is not None else ""
         print(f"{stage}: {done} of {total}{left}  {words}".rstrip(), flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,12 @@ def dotted(layer: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             out[f"{prefix}{key}"] = value
     return out
+
+
+def did_you_mean(word: str, words: list[str]) -> str:
+    """A hint for a message, when one of the words is near."""
+    near = get_close_matches(word, words, 1)
+    return f". Did you mean '{near[0]}'?" if near else ""
 
 
 def _nested(values: dict[str, Any]) -> dict[str, Any]:

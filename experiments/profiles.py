@@ -2,13 +2,13 @@
 
 import inspect
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from core.errors import Refused
+from experiments.overrides import did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[1] / "slurm"
 CLUSTERS = ("slurm", "local", "debug")
@@ -49,8 +49,7 @@ def load(name: str, overrides: dict[str, Any]) -> Profile:
     """
     if name not in available():
         there = ", ".join(["here", *available()])
-        near = get_close_matches(name, available(), 1)
-        hint = f". Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(name, available())
         raise Refused(f"on={name}: there is no slurm/{name}.yaml; there are: {there}{hint}")
     content = _read(name)
     content.pop("title", None)
@@ -103,8 +102,7 @@ def _key(where: str, key: str, types: dict) -> str:
         if candidate in types:
             return candidate
     words = [*types, *(name.removeprefix("slurm_") for name in types)]
-    near = get_close_matches(key, words, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(key, words)
     raise Refused(f"{where}{key}: submitit has no such parameter{hint}")
 
 

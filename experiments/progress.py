@@ -26,23 +26,32 @@ class Seen:
         return self.done / max(self.total, 1)
 
 
+class Rate:
+    """Time left at the rate since the first report of a stage."""
+
+    def __init__(self):
+        self._first: tuple[int, float] | None = None  # done, and when
+
+    def left(self, done: int, total: int, now: float) -> float | None:
+        """Seconds at that time, or None while nobody can say."""
+        self._first = self._first or (done, now)
+        since = done - self._first[0]
+        return (total - done) * (now - self._first[1]) / since if since > 0 else None
+
+
 class Progress:
     """Keeps a progress file while a stage is worked on, and removes it at the end."""
 
     def __init__(self, path: Path):
-        self._path, self._written = path, 0.0
-        self._first: tuple[int, float] | None = None  # done and time at the first report
+        self._path, self._rate, self._written = path, Rate(), 0.0
 
     def note(self, stage: str, done: int, total: int, words: str) -> None:
         """Writes it down, if the last time was long enough ago. Never fails."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = (done, now)
+        left = self._rate.left(done, total, now)
         if now - self._written < EVERY:
             return
         self._written = now
-        since, began = done - self._first[0], self._first[1]
-        left = (total - done) * (now - began) / since if since > 0 else None
         record = {"stage": stage, "done": done, "total": total, "words": words, "left": left}
         with contextlib.suppress(Exception):  # a full disk is found by what must be written
             write_json(self._path, record, durable=False)

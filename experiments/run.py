@@ -30,8 +30,10 @@ The same command again continues what was interrupted and does nothing for what 
 """
 
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -184,11 +186,34 @@ def launch_jobs(
         return 0
     feeder = Feeder(submission) if submission else None
     try:
-        return follow(title, tasks, analysis, feeder.step if feeder else lambda: False)
+        with unmissable_interrupt():
+            return follow(title, tasks, analysis, feeder.step if feeder else lambda: False)
     except KeyboardInterrupt:
         if feeder:
             feeder.stop()
         raise
+
+
+@contextmanager
+def unmissable_interrupt() -> Iterator[None]:
+    """Ctrl-C ends in KeyboardInterrupt, at the latest when the block does.
+
+    Python drops one that is raised in a destructor. The jobs have had it as well, and without this
+    they would seem to have failed.
+    """
+    noted = []
+
+    def note(number: int, frame) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            raise KeyboardInterrupt
 
 
 def follow(title: str, tasks: list, analysis: Analysis, step: Callable[[], bool]) -> int:

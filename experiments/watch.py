@@ -74,6 +74,7 @@ def _look(task: Task, queue: Queue, board: Board) -> tuple[str, float]:
     elif seen:
         first = seen[0]
         left = f"{duration(first.left)} left" if first.left is not None else ""
-        name, words = f"{task.words} ({task.run.id})", f"{left}  {first.words}"
+        words = f"{first.done:,} of {first.total:,}  {left}  {first.words}"
+        name = f"{task.words} ({task.run.id})"
         board.worker(task.run.id, name, first.stage, first.done, first.total, words)
     return state, done

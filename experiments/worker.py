@@ -28,7 +28,8 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> No
 
     from core.errors import DiskFull, Refused
     from core.training import Interrupted
-    from experiments.execute import Course, execute
+    from experiments.execute import execute
+    from experiments.stages import Course
 
     torch.set_num_threads(threads)
     reported = 0.0

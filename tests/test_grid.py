@@ -13,7 +13,8 @@ from core.data.identity import content_digest
 from core.errors import Refused
 from experiments import grid as module
 from experiments import run
-from experiments.grid import available, expand, not_applicable
+from experiments.asked import not_applicable
+from experiments.grid import available, expand
 from experiments.overrides import parse
 
 SMOKE = ("grid=schedule_ablation", "scale=smoke")

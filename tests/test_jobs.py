@@ -156,7 +156,7 @@ def test_every_profile_is_what_submitit_takes(name, tmp_path):
     "name, overrides, message",
     [
         ("gpuu", {}, "there is no slurm/gpuu.yaml; .*Did you mean 'gpu'"),
-        ("gpu", {"partitoin": "x"}, "slurm.partitoin: .*did you mean 'partition'"),
+        ("gpu", {"partitoin": "x"}, "slurm.partitoin: .*Did you mean 'partition'"),
         ("gpu", {"timeout_min": "long"}, "slurm.timeout_min=long: give int"),
         ("gpu", {"timeout_min": 2}, "leaves no time to work"),
         ("gpu", {"nodes": 0}, "nodes=0: at least 1"),
@@ -228,8 +228,8 @@ def test_ctrl_c_lets_jobs_on_this_machine_save(tmp_path):
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     assert len(list((tmp_path / "on").rglob("checkpoint-*.pt"))) == 1
     assert not list((tmp_path / "on" / "runs").rglob("owner*.json"))
 

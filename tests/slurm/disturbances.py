@@ -13,7 +13,7 @@ from on_cluster import ONE, command, until
 
 def begun(cluster, id, steps=1):
     """Waits until the only run of a job has a checkpoint of so many steps."""
-    until(lambda: cluster.steps() >= steps or not cluster.queue(id))
+    until(lambda: cluster.steps() >= steps or not cluster.queue(id), say=cluster.log)
     assert cluster.queue(id), cluster.log()
     return cluster.steps()
 
@@ -23,7 +23,9 @@ def as_left_alone(cluster, alone):
     assert cluster.weights() == alone.weights("one"), cluster.log()
     assert cluster.measured() == alone.measured("one")
     names = [path.name for path in (cluster.results / "on" / "runs").rglob("*")]
-    assert not [n for n in names if n.startswith(("owner", "progress", "error")) or "tmp" in n]
+    assert not [
+        n for n in names if n.startswith(("owner", "progress", "error", "requeued")) or "tmp" in n
+    ]
 
 
 def cancelled(cluster, alone):

@@ -177,7 +177,8 @@ KillWait=$KILL_WAIT
 MaxArraySize=$MAX_ARRAY
 # refuse at once what can never run
 EnforcePartLimits=ALL
-ReturnToService=2
+# a node that a test set down stays so; one that did not answer comes back
+ReturnToService=1
 FirstJobId=$(cat "$DIR/etc/first-job-id")
 JobCompType=jobcomp/filetxt
 JobCompLoc=$DIR/log/jobcomp.log

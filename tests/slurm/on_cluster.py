@@ -71,7 +71,7 @@ class Cluster:
 
     def ended(self, *ids: str) -> None:
         """Waits until these jobs have left the queue."""
-        until(lambda: not self.queue(*ids))
+        until(lambda: not self.queue(*ids), say=self.log)
 
     def clear(self) -> None:
         """Cancels the jobs of this folder."""
@@ -117,9 +117,15 @@ def command(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Waits for something that must come."""
+def until(
+    condition: Callable[[], object],
+    seconds: float = PATIENCE,
+    say: Callable[[], str] = str,
+) -> None:
+    """Waits for something that must come; if it does not, says how the cluster stands."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came"
+        if time.monotonic() > deadline:
+            queue, nodes = command("squeue", "--long"), command("sinfo", "--long", "--Node")
+            raise AssertionError(f"it never came\n{queue}\n{nodes}\n{say()}")
         time.sleep(0.2)
