@@ -140,3 +140,16 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def published() -> pd.DataFrame:
     """The paper's numbers in long form, `value` as printed: the suite's own copy."""
     return pd.read_csv(PUBLISHED, dtype={"value": str})
+
+
+def printed(**where: object) -> str:
+    """The one published value for which the columns have these contents, as printed.
+
+    ValueError when there is none or more than one.
+    """
+    found = published()
+    for column, content in where.items():
+        found = found[found[column] == content]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} published values, not one, have {where}")
+    return found["value"].iloc[0]

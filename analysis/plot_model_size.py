@@ -33,7 +33,7 @@ def compute(results: Results, row: int) -> float:
     one, and a backward pass costs two forward passes."""
     config = next(cell.config for cell in results.grid.cells if cell.row == results.grid.rows[row])
     path = results.request.housekeeping.data_path or None
-    images = training_images(config.data.name, config.data.images, path)
+    images = training_images(config.data, path)
     learned = config.objective.name != "simple"
     counted = network(config.unet, learned, (images.channels, images.size, images.classes))
     return 3 * counted.forward_flops / 2 * config.optim.steps * config.optim.batch_size

@@ -9,6 +9,7 @@ from core.config import (
     OptimConfig,
     TrainConfig,
 )
+from core.data.images import enlarged
 from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
 from core.diffusion.timesteps import LossSecondMoment, TimestepSampler, UniformTimesteps
@@ -43,6 +44,8 @@ def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet
             f"{size}x{size} images cannot be halved {len(unet.channel_mult) - 1} times: "
             f"give unet.channel_mult fewer stages"
         )
+    if config.data.low >= size:
+        raise Refused(f"data.low={config.data.low}: the images have no more than {size} pixels")
     if unet.class_conditional and not classes:
         raise Refused("unet.class_conditional=true needs labels: put images in class sub-folders")
     learned = config.objective.name != "simple"
@@ -51,7 +54,7 @@ def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet
         try:
             return UNet(
                 size=size,
-                in_channels=channels,
+                in_channels=2 * channels if config.data.low else channels,
                 out_channels=2 * channels if learned else channels,
                 channels=unet.base,
                 channel_mult=unet.channel_mult,
@@ -80,18 +83,24 @@ def timestep_sampler(config: ObjectiveConfig, T: int) -> TimestepSampler:
 
 
 def denoiser(
-    model: nn.Module, diffusion: Diffusion, precision: str = "float32", label: Tensor | None = None
+    model: nn.Module,
+    diffusion: Diffusion,
+    precision: str = "float32",
+    label: Tensor | None = None,
+    low: Tensor | None = None,
 ) -> Denoise:
     """(x_t, t) -> Prediction, from a network that is told the rescaled time.
 
     The network's second half of channels, when it has one, is v mapped from [-1, 1] to [0, 1], as
-    in OpenAI's code: a new network's zero output means v = 1/2. `label`: [N] or None.
+    in OpenAI's code: a new network's zero output means v = 1/2. label: [N] or None. low:
+    [N, C, h, h] or None: what the network enlarges, given to it beside x_t.
     """
 
     def denoise(x: Tensor, t: Tensor) -> Prediction:
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        given = x if low is None else torch.cat([x, enlarged(low, x.shape[-1])], dim=1)
         with autocast:
-            out = model(x, diffusion.network_time(t), label)
+            out = model(given, diffusion.network_time(t), label)
         out = out.to(x.dtype)
         channels = x.shape[1]
         if out.shape[1] == channels:

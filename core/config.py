@@ -23,6 +23,8 @@ class DataConfig:
     name: Literal["fashion16", "fashion", "folder"] = "fashion16"
     digest: str = ""  # of the content, for `folder`: filled in when a grid is expanded
     images: int = late(0)  # of the training split, the first so many; 0: all of them
+    size: int = late(0)  # pixels a side after averaging areas; 0: as they are
+    low: int = late(0)  # the network enlarges: it is given the image at this size; 0: it is not
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Likelihood:
     ema: int = 0  # which of the run's averages; -1: the weights themselves
     at: float = 1.0  # fraction of the training
     seed: int = 0  # of the noise and of the estimator's draws
+    partner: str = late("")  # id of a run that predicts near the ends of the chain (appendix D)
+    ends: float = late(0.0)  # fraction of the steps at either end that are its; paper 0.025
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,9 @@ class Frechet:
     ema: int = 0
     at: float = 1.0
     seed: int = 0  # of the starting points and the noise
+    partner: str = late("")  # as above; of a network that enlarges: id of the run that draws
+    ends: float = late(0.0)
+    neighbours: int = late(0)  # k of precision and recall; 0: neither; paper 5
 
 
 @dataclass(frozen=True)

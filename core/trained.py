@@ -29,8 +29,12 @@ class Trained:
     classes: int
     timesteps: dict = field(default_factory=dict)  # state of the sampler of training timesteps
 
-    def denoiser(self, diffusion: Diffusion, label: Tensor | None) -> Denoise:
+    def denoiser(
+        self, diffusion: Diffusion, label: Tensor | None, low: Tensor | None = None
+    ) -> Denoise:
         """(x_t, t) -> Prediction; label [N] is used by class-conditional networks only.
+
+        low: [N, C, h, h] in [-1, 1], for networks that enlarge, and only for them.
 
         Batches of fewer than FEWEST images are filled up: matrix products with very few rows take
         another path, whose rounding differs, and an image must not depend on its batch.
@@ -39,17 +43,62 @@ class Trained:
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
             n, missing = len(x), max(0, FEWEST - len(x))
-            labels = label
+            labels, given = label, low
             if missing:
                 x = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
                 t = torch.cat([t, t.new_ones(missing)])
                 labels = None if label is None else F.pad(label, (0, missing))
+                given = None if low is None else F.pad(low, (0, 0) * 3 + (0, missing))
             labels = labels.to(self.device) if conditional else None
-            run = build.denoiser(self.model, diffusion, self.config.precision, labels)
+            run = build.denoiser(self.model, diffusion, self.config.precision, labels, given)
             eps, v = run(x, t)
             return Prediction(eps[:n], None if v is None else v[:n])
 
         return denoise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed(Trained):
+    """Two networks, of which `partner` predicts near both ends of the chain (appendix D).
+
+    Of the T steps the first and the last round(ends T) are the partner's.
+    """
+
+    partner: Trained
+    ends: float
+
+    def denoiser(
+        self, diffusion: Diffusion, label: Tensor | None, low: Tensor | None = None
+    ) -> Denoise:
+        """As of one network. A batch with steps of both kinds is divided."""
+        original, T = torch.as_tensor(diffusion.schedule.t), diffusion.schedule.T
+        n = round(self.ends * T)
+        theirs = ((original <= n) | (original > T - n)).to(self.device)
+        # Without arguments, super() would look for the class in a function of its own.
+        own = super().denoiser
+
+        def denoise(x: Tensor, t: Tensor) -> Prediction:
+            end = theirs[t]
+            if end.all() or not end.any():
+                networks = self.partner.denoiser if end.all() else own
+                return networks(diffusion, label, low)(x, t)
+            parts = []
+            for mask, networks in ((end, self.partner.denoiser), (~end, own)):
+                of_part = (None if y is None else y[mask.to(y.device)] for y in (label, low))
+                parts.append((mask, networks(diffusion, *of_part)(x[mask], t[mask])))
+            return Prediction(*(_joined(x, [(m, p[i]) for m, p in parts]) for i in range(2)))
+
+        return denoise
+
+
+def _joined(like: Tensor, parts: list[tuple[Tensor, Tensor | None]]) -> Tensor | None:
+    """One tensor from the parts for which the masks hold, None if a part is."""
+    out = torch.empty_like(like)
+    for mask, part in parts:
+        if part is None:
+            return None
+        out[mask] = part
+    return out
 
 
 def snapshot_path(folder: Path, at: float, steps: int) -> Path | None:

@@ -14,6 +14,7 @@ from core import build
 from core.chains import training_chain
 from core.config import Housekeeping, TrainConfig, to_dict
 from core.data.images import Images, batch_indices
+from core.data.sources import at_size
 from core.diffusion.objectives import training_losses
 from core.diffusion.process import Diffusion
 from core.distributed import ALONE, Ranks
@@ -60,6 +61,8 @@ class Trainer:
         check_enough(images, config.optim.batch_size)
         ranks.check(config.optim.batch_size)
         self.config, self.images, self.ranks = config, images, ranks
+        low = config.data.low
+        self.low_images = at_size(images, low, "data.low") if low else None
         self.part = ranks.part(config.optim.batch_size)
         self.microbatch = housekeeping.microbatch or len(self.part)
         self.device = build.device(housekeeping)
@@ -118,8 +121,9 @@ class Trainer:
         label = None
         if self.config.unet.class_conditional:
             label = self.images.labels[torch.from_numpy(indices)].to(self.device)
+        low = self.low_images and self.low_images.batch(indices).to(self.device)
         x_t = self.diffusion.q_sample(x0, t, eps)
-        denoise = build.denoiser(self.forward, self.diffusion, self.config.precision, label)
+        denoise = build.denoiser(self.forward, self.diffusion, self.config.precision, label, low)
         objective = self.config.objective
         losses = training_losses(
             objective.name, objective.vlb_weight, self.diffusion, denoise(x_t, t), x0, x_t, t, eps

@@ -1,10 +1,10 @@
 """What a grid asks to be measured: from its file, the scale and the command line to settings."""
 
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from core.config import METRICS, LearnedVariance, Measurement, TrainConfig
+from core.config import METRICS, Frechet, LearnedVariance, Measurement, TrainConfig, metric_of
 from core.errors import Refused
 from experiments.overrides import did_you_mean, typed
 from experiments.runs import digest
@@ -12,20 +12,59 @@ from experiments.runs import digest
 
 @dataclass(frozen=True)
 class Asked:
-    """A measurement that a cell asks for: its name in the grid, its axes' values, its id."""
+    """A measurement that a cell asks for: its name in the grid, its axes' values, its id.
+
+    with_row: what the row of the same grid and seed has otherwise whose run takes part in it, in
+    the grid's words. Once its seed is known that run's id is `settings.partner`.
+    """
 
     name: str
     axes: dict[str, Any]
     settings: Measurement
     id: str
+    with_row: dict[str, Any] | None = None
+
+    @property
+    def partner(self) -> str:
+        """Id of the other run that takes part, or nothing."""
+        return getattr(self.settings, "partner", "")
 
 
-def not_applicable(config: TrainConfig, settings: Measurement) -> str | None:
-    """Why a measurement has no meaning for a training, or None."""
+def not_applicable(config: TrainConfig, settings: Measurement, partner: bool = False) -> str | None:
+    """Why a measurement, with or without a partner, has no meaning for a training, or None."""
     asks = isinstance(settings, LearnedVariance) or getattr(settings, "variance", "") == "learned"
     if config.objective.name == "simple" and asks:
         return "L_simple does not learn the variance"
+    if config.data.size and isinstance(settings, Frechet):
+        return "its images are not of the data set's size"
+    if config.data.low and not (isinstance(settings, Frechet) and partner):
+        return "there is nothing that it could enlarge"
+    if partner and not (config.data.low or settings.ends):
+        return "the other run would have no part in it"
     return None
+
+
+def with_partners(
+    asked: tuple[Asked, ...], row: dict[str, Any], ids: list[tuple[dict[str, Any], str]]
+) -> tuple[Asked, ...]:
+    """The measurements of a row with the ids of the runs that take part in them.
+
+    ids: every row of the grid with its run's id, for one seed. A row is no partner of itself:
+    what would make it one is left out.
+    """
+    found = []
+    for item in asked:
+        if item.with_row is None:
+            found.append(item)
+            continue
+        wanted = row | item.with_row
+        id = next((id for other, id in ids if other == wanted), None)
+        if id is None:
+            raise Refused(f"measure.{item.name}: no row of this grid is {wanted}")
+        if wanted != row:
+            settings = replace(item.settings, partner=id)
+            found.append(replace(item, settings=settings, id=digest(settings, metric_of(settings))))
+    return tuple(found)
 
 
 def measurements_of(
@@ -40,6 +79,7 @@ def measurements_of(
     for name, entry in (grid.get("measure") or {}).items():
         entry = dict(entry)
         metric, axes = entry.pop("metric", None), entry.pop("axes", {})
+        with_row = entry.pop("with_row", None)
         if metric not in METRICS:
             raise Refused(
                 f"measure.{name}: unknown metric '{metric}'; there are: {', '.join(METRICS)}"
@@ -51,8 +91,8 @@ def measurements_of(
         for point in itertools.product(*axes.values()):
             axis = dict(zip(axes, point))
             settings = typed(kind, [*mine, axis], f"measure.{name}.")
-            if not not_applicable(config, settings):
-                asked.append(Asked(name, axis, settings, digest(settings, metric)))
+            if not not_applicable(config, settings, with_row is not None):
+                asked.append(Asked(name, axis, settings, digest(settings, metric), with_row))
     return tuple(asked)
 
 

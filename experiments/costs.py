@@ -27,7 +27,8 @@ def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float
         K = likelihood_chain(config.diffusion, settings).K
         per_image = STRATA[settings.estimator](K).evaluations
     else:
-        per_image = sampling_chain(config.diffusion, settings.sampler).K
+        stages = 2 if config.data.low else 1  # an image is drawn small before it is enlarged
+        per_image = stages * sampling_chain(config.diffusion, settings.sampler).K
     return float(settings.images * per_image)
 
 

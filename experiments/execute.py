@@ -14,6 +14,7 @@ import torch
 from core.build import device
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.data.sources import training_images
+from core.distributed import ALONE, Ranks
 from core.measurements import Result, in_parts, measure
 from core.parts import Work
 from core.trained import snapshot_path
@@ -31,7 +32,9 @@ class Task:
     """A run and the measurements wanted of it; everything picklable, nothing alive.
 
     part: the training (which keeps the snapshots that the measurements need), the measurements, or
-    all. helping: other tasks do the same measurement, and none waits for another.
+    all. helping: other tasks do the same measurement, and none waits for another. also_at:
+    fractions of this training that others need. partners: trainings that the measurements need
+    besides.
     """
 
     words: str  # of its row, for people
@@ -42,6 +45,8 @@ class Task:
     cache: Path
     part: Literal["all", "training", "measurements"] = "all"
     helping: bool = False
+    also_at: tuple[float, ...] = ()
+    partners: tuple["Task", ...] = ()
 
     @property
     def missing(self) -> list[Asked]:
@@ -53,9 +58,12 @@ class Task:
         steps = self.config.optim.steps
         if not self.run.trained:
             return True
-        return any(
-            snapshot_path(self.run.folder, a.settings.at, steps) is None for a in self.missing
-        )
+        ats = {*self.also_at, *(a.settings.at for a in self.missing)}
+        return any(snapshot_path(self.run.folder, at, steps) is None for at in ats)
+
+    def partner(self, asked: Asked) -> "Task | None":
+        """The training that a measurement needs besides its own run's."""
+        return next((t for t in self.partners if t.run.id == asked.partner), None)
 
 
 def execute(task: Task, course: Course) -> str:
@@ -65,12 +73,8 @@ def execute(task: Task, course: Course) -> str:
     that would come again is written to the run's folder. With several `course.ranks` all of them
     call this for the training of one run; measurements are taken by each on its own.
     """
-    run, ranks = task.run, course.ranks
-    with disk_full_is_said(run.folder):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.check_drift(task.config)
-        if ranks.writes and not (run.folder / "config.json").exists():
-            write_json(run.folder / "config.json", to_dict(task.config))
+    ranks = course.ranks
+    _open(task, ranks)
     if task.part != "measurements":
         (training,) = ranks.any(ranks.writes and task.needs_training)
         if training and not _train(task, course):
@@ -82,6 +86,16 @@ def execute(task: Task, course: Course) -> str:
     if course.wait != "no":
         waiting = [a for a in waiting if not _measure(task, a, course)]
     return "busy" if waiting else "done"
+
+
+def _open(task: Task, ranks: Ranks) -> None:
+    """The run's folder, which is of its configuration and says so."""
+    run = task.run
+    with disk_full_is_said(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.check_drift(task.config)
+        if ranks.writes and not (run.folder / "config.json").exists():
+            write_json(run.folder / "config.json", to_dict(task.config))
 
 
 def _train(task: Task, course: Course) -> bool:
@@ -117,9 +131,9 @@ def _train_held(task: Task, course: Course) -> None:
     if ranks.writes:
         (run.folder / "trained").unlink(missing_ok=True)
     began = time.monotonic()
-    data = config.data
-    images = training_images(data.name, data.images, task.housekeeping.data_path or None)
-    snapshots = {*task.housekeeping.snapshots, *(a.settings.at for a in task.asked)}
+    images = training_images(config.data, task.housekeeping.data_path or None)
+    snapshots = {*task.housekeeping.snapshots, *task.also_at}
+    snapshots |= {a.settings.at for a in task.asked}
     housekeeping = replace(task.housekeeping, snapshots=tuple(sorted(snapshots)))
     train(
         config,
@@ -142,7 +156,11 @@ def _train_held(task: Task, course: Course) -> None:
 
 def _measure(task: Task, asked: Asked, course: Course) -> bool:
     """Takes a measurement; False if others do. A helper is done when there is no part left."""
-    run, claim = task.run, None
+    run, claim, partner = task.run, None, task.partner(asked)
+    if partner and partner.needs_training:
+        _open(partner, ALONE)
+        if not _train(partner, replace(course, ranks=ALONE)):
+            return False
     helping = task.helping and in_parts(asked.settings)
     if not helping and (claim := acquire(run, asked.id, course)) is None:
         return task.helping
@@ -161,7 +179,8 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
                 helping=helping,
                 alive=lambda which: claims.surely_alive(_part(run, asked, which)),
             )
-            result = measure(run.folder, task.config, asked.settings, work)
+            other = (partner.run.folder, partner.config) if partner else None
+            result = measure(run.folder, task.config, asked.settings, work, other)
             if helping:
                 # The last one to finish a part has a result; a late one may have it as well.
                 sure = replace(course, wait="until sure")

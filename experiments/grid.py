@@ -15,7 +15,7 @@ import yaml
 from core.config import TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
-from experiments.asked import Asked, measurements_of
+from experiments.asked import Asked, measurements_of, with_partners
 from experiments.limits import check
 from experiments.overrides import (
     HOUSEKEEPING,
@@ -36,12 +36,14 @@ STUDIES = (
     "variance_ablation",
     "objective_noise",
     "skipped_steps",
+    "model_mix",
+    "two_stage",
     "overfitting",
     "ema_dropout",
     "model_size",
     "sampling_steps",
 )
-SCALE_KEYS = {"title", "train", "measure", "seeds", "grids"}
+SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "terms"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def expand(request: Request) -> Grid:
     grid = _read("grids", request.grid, GRID_KEYS)
     scale = _read("scales", request.scale, SCALE_KEYS)
     terms = yaml.safe_load((HERE / "terms.yaml").read_text())
+    for term, meanings in (scale.get("terms") or {}).items():
+        terms[term] = terms.get(term, {}) | meanings
     seeds = request.seeds or seeds_of(scale.get("seeds", grid.get("seeds", [0])))
     rows = _rows(grid)
     expanded = [_fields(row, terms) for row in rows]
@@ -118,9 +122,11 @@ def expand(request: Request) -> Grid:
         check(config, {item.name: item.settings for item in asked})
         ready.append((row, config, asked))
     cells = []
-    for seed, (row, config, asked) in itertools.product(seeds, ready):
-        config = replace(config, seed=seed)
-        cells.append(Cell(row, seed, config, digest(config), asked))
+    for seed in seeds:
+        configs = [replace(config, seed=seed) for _, config, _ in ready]
+        ids = [(row, digest(config)) for (row, _, _), config in zip(ready, configs)]
+        for (row, _, asked), config, (_, id) in zip(ready, configs, ids):
+            cells.append(Cell(row, seed, config, id, with_partners(asked, row, ids)))
     _refuse_twins(cells)
     return Grid(
         request.grid,
@@ -198,7 +204,7 @@ def _refuse_unknown(typed_in: dict[str, Any], terms: dict) -> None:
             raise Refused(f"unknown key '{key}'{near or '; --help shows the keys'}")
         if key == "seed":
             raise Refused("seeds are given as seeds=[0,1,2]")
-        if key in ("data.digest", "recipe"):
+        if key in ("data.digest", "recipe") or key.endswith(".partner"):
             raise Refused(f"{key} is not for the command line: the code sets it")
 
 

@@ -57,7 +57,7 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
             if here:
                 build.device(housekeeping)
             data = config.data
-            images = training_images(data.name, data.images, housekeeping.data_path or None)
+            images = training_images(data, housekeeping.data_path or None)
             check_enough(images, config.optim.batch_size)
             with torch.device("meta"):
                 build.network(config, images.channels, images.size, images.classes)

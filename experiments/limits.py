@@ -39,6 +39,8 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         ("unet.channels", channels, channels > 0 and channels % 2 == 0, "positive and even"),
         ("optim.lr_factor", optim.rate, 0 < optim.rate < math.inf, "positive and finite"),
         ("data.images", config.data.images, config.data.images >= 0, "0 or more"),
+        ("data.size", config.data.size, config.data.size >= 0, "0 or more"),
+        ("data.low", config.data.low, config.data.low >= 0, "0 or more"),
         ("unet.res_blocks", unet.res_blocks, unet.res_blocks > 0, "positive"),
         ("unet.heads", unet.heads, unet.heads > 0, "positive"),
         ("unet.dropout", unet.dropout, 0 <= unet.dropout < 1, "in [0, 1)"),
@@ -50,6 +52,12 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
             (f"{name}.images", settings.images, settings.images > 1, "at least 2"),
             (f"{name}.at", settings.at, 0 < settings.at <= 1, "in (0, 1]"),
         ]
+        if isinstance(settings, Frechet):
+            k = settings.neighbours
+            rules.append((f"{name}.neighbours", k, 0 <= k < settings.images, "below its images"))
+        if isinstance(settings, (Frechet, Likelihood)):
+            ends = settings.ends
+            rules.append((f"{name}.ends", ends, 0 <= ends <= 0.5, "in [0, 0.5]"))
         if isinstance(settings, LearnedVariance):
             n = settings.timesteps
             rules.append((f"{name}.timesteps", n, n > 1, "at least 2"))

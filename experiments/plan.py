@@ -11,8 +11,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from core import build
-from core.config import ObjectiveConfig, TrainConfig, UNetConfig
-from core.data.sources import load_once
+from core.config import DataConfig, ObjectiveConfig, TrainConfig, UNetConfig
+from core.data.sources import training_images
 from core.networks.unet import UNet
 from core.training import snapshot_step
 from experiments.costs import measurement_evaluations, training_evaluations
@@ -37,26 +37,32 @@ class Network:
 
 @lru_cache(maxsize=64)
 def network(
-    unet: UNetConfig, learned: bool, images: tuple[int, int, int], checkpointing: bool = False
+    unet: UNetConfig,
+    learned: bool,
+    images: tuple[int, int, int],
+    checkpointing: bool = False,
+    low: int = 0,
 ) -> Network:
     """Counts of a network for images of (channels, size, classes).
 
     learned: whether it has outputs for the variance; checkpointing: as in Housekeeping, without
-    the stage that is being computed again.
+    the stage that is being computed again; low: as in DataConfig.
     """
-    config = TrainConfig(unet=unet, objective=ObjectiveConfig("hybrid" if learned else "simple"))
+    objective = ObjectiveConfig("hybrid" if learned else "simple")
+    config = TrainConfig(data=DataConfig(low=low), unet=unet, objective=objective)
     with torch.device("meta"):
         model = build.network(config, *images)
         model.gradient_checkpointing = checkpointing
-        flops, kept = zip(*(_forward(model, images, n) for n in (1, 2)))
+        shape = images[0] * (2 if low else 1), images[1]
+        flops, kept = zip(*(_forward(model, shape, n) for n in (1, 2)))
     parameters = sum(p.numel() for p in model.parameters())
     # The difference leaves out what is kept once for all images, such as sums of weights.
     return Network(parameters, flops[1] - flops[0], kept[1] - kept[0])
 
 
-def _forward(model: UNet, images: tuple[int, int, int], n: int) -> tuple[int, int]:
-    """Operations of a forward pass of n images, and bytes that it keeps."""
-    channels, size, _ = images
+def _forward(model: UNet, shape: tuple[int, int], n: int) -> tuple[int, int]:
+    """Operations of a forward pass of n inputs of (channels, size), and bytes that it keeps."""
+    channels, size = shape
     kept: dict[int, int] = {}
 
     def keep(x: torch.Tensor) -> torch.Tensor:
@@ -104,10 +110,10 @@ class Price:
 def price(task: Task, throughput: float | None = None) -> Price:
     """Costs of a run with all its measurements, whether or not some are there."""
     config, keeping = task.config, task.housekeeping
-    images = load_once(config.data.name, "train", keeping.data_path or None)
+    images = training_images(config.data, keeping.data_path or None)
     form = images.channels, images.size, images.classes
     learned, checkpointing = config.objective.name != "simple", keeping.gradient_checkpointing
-    counts = network(config.unet, learned, form, checkpointing)
+    counts = network(config.unet, learned, form, checkpointing, config.data.low)
     # Checkpointing computes the activations once more: four passes' work instead of three.
     again = 4 / 3 if checkpointing else 1.0
     flops = {"train": again * training_evaluations(config) * counts.forward_flops}

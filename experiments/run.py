@@ -34,6 +34,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -79,16 +80,26 @@ def distinct(grids: list[Grid], runs: Runs) -> list[tuple[Run, list[Cell]]]:
 
 
 def tasks_of(runs: list[tuple[Run, list[Cell]]], request: Request) -> list:
-    """What is to be done for these runs (experiments/execute.py)."""
+    """A task (experiments/execute.py) for each of these runs, with those that it needs."""
     from experiments.execute import Task  # late: torch takes seconds to import
 
-    tasks = []
+    tasks, needed = {}, {}  # by the run's id; needed: fractions of it that others ask for
     for run, cells in runs:
         asked = {item.id: item for cell in cells for item in cell.measurements}
         words, keeping = f"{cells[0].words} seed {cells[0].seed}", request.housekeeping
         cache, config = request.results / "cache", cells[0].config
-        tasks.append(Task(words, run, config, tuple(asked.values()), keeping, cache))
-    return tasks
+        task = Task(words, run, config, tuple(asked.values()), keeping, cache)
+        tasks[run.id] = task
+        for item in task.missing:
+            if item.partner:
+                needed.setdefault(item.partner, set()).add(item.settings.at)
+    for id, ats in needed.items():
+        tasks[id] = replace(tasks[id], also_at=tuple(sorted(ats)))
+    alone = {id: replace(tasks[id], part="training") for id in needed}
+    for id, task in tasks.items():
+        partners = {item.partner for item in task.missing if item.partner}
+        tasks[id] = replace(task, partners=tuple(alone[partner] for partner in sorted(partners)))
+    return list(tasks.values())
 
 
 def plan(grids: list[Grid], request: Request, runs: Runs) -> str:
@@ -100,8 +111,8 @@ def plan(grids: list[Grid], request: Request, runs: Runs) -> str:
     return plan.report(title, tasks, cells, request.throughput)
 
 
-def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list, list[Run]]:
-    """What is missing of the grids, as `distinct` has it, and runs left out: they failed before."""
+def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list[str], list[Run]]:
+    """Ids of the runs with something missing, and runs left out because they failed before."""
     todo, failed_before = [], []
     for run, cells in distinct(grids, runs):
         if run.trained and all(run.has(asked.id) for cell in cells for asked in cell.measurements):
@@ -111,7 +122,7 @@ def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list, l
             words = f"{run.folder.name} failed before: {reason(run.error)}"
             print(f"{words} (retry=failed starts it again)")
         else:
-            todo.append((run, cells))
+            todo.append(run.id)
     return todo, failed_before
 
 
@@ -128,14 +139,14 @@ def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | N
             print(analysis.where() if analysis.commands else "\n".join(map(str, folders)))
         return 1 if failed_before else 0
 
-    tasks = tasks_of(todo, request)
+    tasks = [t for t in tasks_of(distinct(grids, runs), request) if t.run.id in todo]
     if request.watch and profile is None:
         return follow(title, tasks, analysis, lambda: False)
 
     from experiments.launch import preflight  # late, as above
 
     preflight(tasks, here=profile is None or profile.cluster != "slurm")
-    for task in tasks:
+    for task in {t.run.id: t for first in tasks for t in (first, *first.partners)}.values():
         if task.run.trained and task.needs_training:
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
     if profile is None:

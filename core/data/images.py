@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.randomness import numpy_generator
@@ -53,7 +54,7 @@ class Images:
 
         Level 0 becomes -1 and level 255 becomes 1, the scale of the diffusion model's x_0.
         """
-        return self.pixels[torch.as_tensor(indices)].float() / 127.5 - 1
+        return to_model(self.pixels[torch.as_tensor(indices)])
 
     def digest(self) -> str:
         """Identity of the data, 16 hex digits: a hash of shape, pixels and labels.
@@ -68,8 +69,30 @@ class Images:
         return content.hexdigest()[:16]
 
 
+def averaged(images: Images, size: int) -> Images:
+    """The images at `size` pixels a side, each the mean of an area, rounded to whole levels.
+
+    Raises ValueError when the size does not divide that of the images.
+    """
+    if not 0 < size <= images.size or images.size % size:
+        raise ValueError(f"{images.size}x{images.size} images cannot be averaged to {size}x{size}")
+    means = F.avg_pool2d(images.pixels.float(), images.size // size)
+    pixels = (means + 0.5).floor().to(torch.uint8)
+    return Images(f"{images.name} at {size}x{size}", pixels, images.labels, images.classes)
+
+
+def enlarged(x: Tensor, size: int) -> Tensor:
+    """Images [n, C, h, h] at `size` pixels a side, bilinearly; what networks that enlarge see."""
+    return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def to_model(pixels: Tensor) -> Tensor:
+    """float32 in [-1, 1] of uint8 levels, the scale of x_0: level 0 is -1 and level 255 is 1."""
+    return pixels.float() / 127.5 - 1
+
+
 def to_uint8(x: Tensor) -> Tensor:
-    """Levels 0 .. 255 as uint8 for `x` in [-1, 1]; the inverse of `Images.batch`.
+    """Levels 0 .. 255 as uint8 for `x` in [-1, 1]; the inverse of `to_model`.
 
     Values between two levels go to the nearer one, values beyond the range to its end. NaN, which
     a diverged model can produce, becomes level 0 instead of whatever the processor makes of it.

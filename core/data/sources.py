@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from core.config import DataConfig
 from core.data.fashion_mnist import Split, load_fashion
 from core.data.folders import load_folder
-from core.data.images import Images, grey
+from core.data.images import Images, averaged, grey
 from core.errors import Refused
 
 FASHION16 = Path(__file__).with_name("fashion16.npz")
@@ -62,12 +63,20 @@ load_once = lru_cache(maxsize=4)(load)
 
 
 @lru_cache(maxsize=4)
-def training_images(name: str, images: int, path: str | None = None) -> Images:
-    """The first so many images of a training split, or with 0 all of them."""
-    whole = load_once(name, "train", path)
-    if not images:
-        return whole
-    if images > len(whole):
-        raise Refused(f"{whole.name} has {len(whole)} images: lower data.images={images}")
-    labels = None if whole.labels is None else whole.labels[:images]
-    return Images(f"{whole.name}, first {images}", whole.pixels[:images], labels, whole.classes)
+def training_images(config: DataConfig, path: str | None = None) -> Images:
+    """The images that a training sees: all of its split or the first so many, at its size."""
+    images, n = load_once(config.name, "train", path), config.images
+    if n > len(images):
+        raise Refused(f"{images.name} has {len(images)} images: lower data.images={n}")
+    if n:
+        labels = None if images.labels is None else images.labels[:n]
+        images = Images(f"{images.name}, first {n}", images.pixels[:n], labels, images.classes)
+    return images if not config.size else at_size(images, config.size, "data.size")
+
+
+def at_size(images: Images, size: int, key: str) -> Images:
+    """The images averaged to a size that the field `key` asks for; Refused when that cannot be."""
+    try:
+        return averaged(images, size)
+    except ValueError as error:
+        raise Refused(f"{key}={size}: {error}") from error

@@ -4,6 +4,7 @@ The settings are in core/config.py; each module here has a function for one of t
 measurement draws depends on (its seed, image) alone, not on batches or interruptions.
 """
 
+from dataclasses import fields
 from pathlib import Path
 
 from core.config import (
@@ -26,7 +27,7 @@ from core.measurements.learned_v import measure_learned_v
 from core.measurements.result import Result
 from core.metrics.features import extractor
 from core.parts import Work
-from core.trained import load_trained
+from core.trained import Mixed, load_trained
 
 __all__ = ["Result", "check", "draw_images", "in_parts", "measure"]
 
@@ -44,19 +45,35 @@ def in_parts(measurement: Measurement) -> bool:
 
 
 def measure(
-    folder: Path, config: TrainConfig, measurement: Measurement, work: Work
+    folder: Path,
+    config: TrainConfig,
+    measurement: Measurement,
+    work: Work,
+    partner: tuple[Path, TrainConfig] | None = None,
 ) -> Result | None:
-    """Loads the snapshot that the measurement asks for and takes it; None as `compute` says it."""
-    at, ema = measurement.at, measurement.ema
-    trained = load_trained(folder, config, at, ema, work.housekeeping)
+    """Loads the snapshot that the measurement asks for and takes it; None as `compute` says it.
+
+    partner: folder and configuration of the run that the measurement names, if it names one. Its
+    network predicts near the ends of the chain or, for a network that enlarges, draws what is
+    enlarged.
+    """
+    how = measurement.at, measurement.ema, work.housekeeping
+    trained = load_trained(folder, config, *how)
     images = check(config, measurement, work.housekeeping)
-    return TAKE[type(measurement)](trained, measurement, images, work)
+    take = TAKE[type(measurement)]
+    if partner is None:
+        return take(trained, measurement, images, work)
+    other = load_trained(*partner, *how)
+    if config.data.low:
+        return measure_frechet(trained, measurement, images, work, draws=other)
+    alike = {f.name: getattr(trained, f.name) for f in fields(trained)}
+    return take(Mixed(**alike, partner=other, ends=measurement.ends), measurement, images, work)
 
 
 def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeeping) -> Images:
     """The data set that a measurement needs; Refused when it or the features will not do."""
     if isinstance(measurement, GradientNoise):
-        return training_images(config.data.name, config.data.images, housekeeping.data_path or None)
+        return training_images(config.data, housekeeping.data_path or None)
     of_split = isinstance(measurement, (Likelihood, LearnedVariance))
     split = measurement.split if of_split else measurement.reference
     images = load_once(config.data.name, split, housekeeping.data_path or None)

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from core.chains import sampling_chain
 from core.config import Frechet, SamplerConfig
-from core.data.images import Images, to_uint8
+from core.data.images import Images, to_model, to_uint8
 from core.diffusion import samplers
 from core.diffusion.process import Diffusion
 from core.diffusion.variances import ReverseVariance
 from core.measurements.result import Result, batches
 from core.metrics import distances
 from core.metrics.features import extractor
+from core.metrics.precision_recall import precision_recall
 from core.parts import Arrays, Report, Work, compute
 from core.randomness import ImageNoise
 from core.trained import Trained
@@ -31,17 +32,24 @@ def draw_images(
     seed: int,
     batch: int,
     on_step: Callable[[], None] = lambda: None,
+    low: Tensor | None = None,
 ) -> Tensor:
     """Drawn images number `which`: uint8 [n, C, H, W]. Image i depends on (seed, i) alone.
 
-    Class-conditional networks draw class i mod the number of classes for image i.
+    Class-conditional networks draw class i mod the number of classes for image i. low: uint8
+    [n, C, h, h], what a network that enlarges is given.
     """
     schedule = sampling_chain(trained.config.diffusion, sampler)
     diffusion, drawn = Diffusion(schedule, trained.device), []
+    purpose = "sample" if low is None else "sample enlarged"
     for chosen in batches(which, batch):
-        noise = ImageNoise(chosen, trained.shape, seed, "sample")
+        noise = ImageNoise(chosen, trained.shape, seed, purpose)
         label = torch.tensor(chosen) % trained.classes if trained.classes else None
-        denoise, x = trained.denoiser(diffusion, label), noise().to(trained.device)
+        given = None
+        if low is not None:
+            part = low[chosen.start - which.start : chosen.stop - which.start]
+            given = to_model(part).to(trained.device)
+        denoise, x = trained.denoiser(diffusion, label, given), noise().to(trained.device)
         if sampler.name == "ddim":
             x0 = samplers.ddim(denoise, diffusion, x, noise, sampler.eta, on_step=on_step)
         else:
@@ -51,35 +59,45 @@ def draw_images(
 
 
 def measure_frechet(
-    trained: Trained, settings: Frechet, reference: Images, work: Work
+    trained: Trained,
+    settings: Frechet,
+    reference: Images,
+    work: Work,
+    draws: Trained | None = None,
 ) -> Result | None:
-    """Frechet distance of drawn images to all of `reference`."""
+    """Frechet distance of drawn images to all of `reference`, with precision and recall if asked.
+
+    draws: the network that draws what `trained` enlarges, with the same sampler.
+    """
     channels, size, _ = trained.shape
     features = extractor(settings.features, channels, size)
     K = sampling_chain(trained.config.diffusion, settings.sampler).K
+    stages = 1 if draws is None else 2
 
     def part(which: range, report: Report) -> Arrays:
         batch, taken = work.housekeeping.eval_batch, itertools.count(1)
-        evaluations = K * len(batches(which, batch))
+        evaluations = stages * K * len(batches(which, batch))
         how = settings.sampler, settings.variance, settings.seed, batch
-        drawn = draw_images(trained, which, *how, lambda: report(next(taken) / evaluations))
-        return {"images": drawn.numpy()}
+        how = *how, lambda: report(next(taken) / evaluations)
+        low = None if draws is None else draw_images(draws, which, *how)
+        return {"images": draw_images(trained, which, *how, low).numpy()}
 
-    parts = compute(settings.images, K, part, work)
+    parts = compute(settings.images, stages * K, part, work)
     if parts is None:
         return None
     drawn = torch.from_numpy(np.concatenate([arrays["images"] for arrays in parts]))
-    mean, covariance = distances.moments(features(drawn))
-    distance = distances.frechet(
-        mean, covariance, *distances.reference_moments(reference, features, work.cache)
-    )
-    return Result(
-        {
-            "frechet": distance,
-            "metric": f"FD ({features.name})",
-            "images": settings.images,
-            "reference": f"{reference.name}, {len(reference)} images",
-            "steps": K,
-        },
-        {"samples": drawn[:SHOWN].numpy()},
-    )
+    ours = features(drawn)
+    moments = distances.reference_moments(reference, features, work.cache)
+    numbers = {
+        "frechet": distances.frechet(*distances.moments(ours), *moments),
+        "metric": f"FD ({features.name})",
+        "images": settings.images,
+        "reference": f"{reference.name}, {len(reference)} images",
+        "steps": K,
+    }
+    if settings.neighbours:
+        # As many real images as drawn ones, since the neighbourhoods shrink as sets grow.
+        real = features(reference.pixels[: settings.images])
+        precision, recall = precision_recall(real, ours, settings.neighbours)
+        numbers |= {"precision": precision, "recall": recall, "real_images": len(real)}
+    return Result(numbers, {"samples": drawn[:SHOWN].numpy()})

@@ -1,0 +1,60 @@
+"""Table 5 and Figure 12: images drawn at once, or small and then enlarged.
+
+What to look for: whether two networks, one of low resolution and one that enlarges, have the lower
+distance; each is as large as the single one and trained as long.
+
+    python analysis/table_two_stage.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+import pandas as pd
+
+from analysis import curves
+from analysis.load import Results, load, printed, read_arrays
+from analysis.plots import subplots
+from analysis.publish import publish
+from analysis.samples import tiled
+from analysis.script import run
+from core.errors import Refused
+from experiments.overrides import parse
+
+# Row of the grid, measurement, and the paper's name for the model.
+LINES = {"one stage": (0, "fd", "single-stage"), "two stages": (2, "fd_two", "two-stage")}
+
+
+def table(results: Results) -> pd.DataFrame:
+    """A line for one stage and one for two: "mean ± s.e." of FD, and the paper's FID."""
+    lines = []
+    for name, (row, measurement, paper) in LINES.items():
+        found = curves.words_of(curves.points(results, measurement, row, "measurement"), 2)
+        ours = (found or [curves.HOLE])[0]
+        fid = printed(table_or_figure="table5", model=f"Improved Diffusion {paper}")
+        lines.append({"": name, "FD": ours, "ImageNet 256 FID (paper)": fid})
+    return pd.DataFrame(lines)
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="two_stage"))
+    if results.frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    figure, panels = subplots(1.9, ncols=2)
+    for axes, (name, (_, measurement, _)) in zip(panels, LINES.items()):
+        axes.axis("off")
+        axes.set_title(name)
+        arrays = results.of(measurement)["arrays"].dropna()
+        if len(arrays):
+            axes.imshow(tiled(read_arrays(arrays.iloc[0])["samples"], 5), cmap="gray")
+    settings = results.of("fd")["settings"].iloc[0]
+    low = next(r["config"].data.low for _, r in results.of("fd_two").iterrows())
+    caption = (
+        f"Class-conditional networks; two stages: images of {low}x{low} pixels, then enlarged. FD "
+        f"(fashion_cnn) of {settings.images} images in {settings.sampler.steps or 'all'} steps of "
+        "each network, mean and standard error over seeds. The paper's column is another data set "
+        "and other features. Images of the first seed, of the same classes."
+    )
+    publish(results, figure, caption, [("One stage and two", table(results))])
+
+
+if __name__ == "__main__":
+    run(main)
