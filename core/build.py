@@ -1,9 +1,13 @@
 """From configuration to objects that compute; noise schedules are in core/chains.py."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from core.config import (
+    GANConfig,
     Housekeeping,
     ObjectiveConfig,
     OptimConfig,
@@ -14,6 +18,7 @@ from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
 from core.diffusion.timesteps import LossSecondMoment, TimestepSampler, UniformTimesteps
 from core.errors import Refused
+from core.networks.gan import Discriminator, Generator
 from core.networks.unet import UNet
 from core.randomness import torch_seed
 
@@ -33,12 +38,50 @@ def device(housekeeping: Housekeeping) -> torch.device:
     return torch.device(housekeeping.device)
 
 
-def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet:
-    """The UNet of a run with its initial weights, which depend on the seed alone.
+@contextmanager
+def _initial(config: TrainConfig, key: str, fields: str) -> Iterator[None]:
+    """Weights made within depend on (seed, key) alone. Refused: `fields` allow no network."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(config.seed, key))
+        try:
+            yield
+        except ValueError as error:
+            raise Refused(f"{fields}: {error}") from error
 
-    channels, size, classes: of the images. Learned variances double the output channels.
+
+def _classes(config: TrainConfig, classes: int) -> int:
+    """How many classes the networks of a run are told of, when the images have so many."""
+    if config.unet.class_conditional and not classes:
+        raise Refused("unet.class_conditional=true needs labels: put images in class sub-folders")
+    return classes if config.unet.class_conditional else 0
+
+
+def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet | Generator:
+    """The network that a run draws images with, at its initial weights, which the seed determines.
+
+    channels, size, classes: of the images.
     """
-    unet = config.unet
+    if config.objective.name == "gan":
+        return _generator(config, channels, size, classes)
+    return _unet(config, channels, size, classes)
+
+
+def _generator(config: TrainConfig, channels: int, size: int, classes: int) -> Generator:
+    classes = _classes(config, classes)
+    with _initial(config, "network", "gan"):
+        return Generator(size, channels, config.gan_channels, config.gan.latent, classes)
+
+
+def discriminator(config: TrainConfig, channels: int, size: int, classes: int) -> Discriminator:
+    """The generator's opponent, at its initial weights."""
+    classes = _classes(config, classes)
+    with _initial(config, "discriminator", "gan"):
+        return Discriminator(size, channels, config.gan_channels, classes)
+
+
+def _unet(config: TrainConfig, channels: int, size: int, classes: int) -> UNet:
+    """Learned variances double the output channels."""
+    unet, classes = config.unet, _classes(config, classes)
     if size % 2 ** (len(unet.channel_mult) - 1):
         raise Refused(
             f"{size}x{size} images cannot be halved {len(unet.channel_mult) - 1} times: "
@@ -46,33 +89,33 @@ def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet
         )
     if config.data.low >= size:
         raise Refused(f"data.low={config.data.low}: the images have no more than {size} pixels")
-    if unet.class_conditional and not classes:
-        raise Refused("unet.class_conditional=true needs labels: put images in class sub-folders")
     learned = config.objective.name != "simple"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, "network"))
-        try:
-            return UNet(
-                size=size,
-                in_channels=2 * channels if config.data.low else channels,
-                out_channels=2 * channels if learned else channels,
-                channels=unet.base,
-                channel_mult=unet.channel_mult,
-                res_blocks=unet.res_blocks,
-                attention=unet.attention,
-                heads=unet.heads,
-                dropout=unet.dropout,
-                conditioning=unet.conditioning,
-                classes=classes if unet.class_conditional else 0,
-            )
-        except ValueError as error:
-            raise Refused(f"unet: {error}") from error
+    with _initial(config, "network", "unet"):
+        return UNet(
+            size=size,
+            in_channels=2 * channels if config.data.low else channels,
+            out_channels=2 * channels if learned else channels,
+            channels=unet.base,
+            channel_mult=unet.channel_mult,
+            res_blocks=unet.res_blocks,
+            attention=unet.attention,
+            heads=unet.heads,
+            dropout=unet.dropout,
+            conditioning=unet.conditioning,
+            classes=classes,
+        )
 
 
 def optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW; its weight decay is 0 in the paper, which makes it Adam."""
     decay = config.weight_decay
     return torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=decay, fused=True)
+
+
+def adam(config: GANConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """Of one of the two networks of a GAN."""
+    betas = (config.beta1, config.beta2)
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, fused=True)
 
 
 def timestep_sampler(config: ObjectiveConfig, T: int) -> TimestepSampler:

@@ -5,7 +5,7 @@ Without torch, so that a grid's chains are checked before anything is started.
 
 from functools import lru_cache
 
-from core.config import DiffusionConfig, Likelihood, SamplerConfig
+from core.config import DiffusionConfig, Likelihood, SamplerConfig, TrainConfig
 from core.diffusion import schedules
 from core.diffusion.schedules import Schedule
 
@@ -44,3 +44,8 @@ def sampling_chain(config: DiffusionConfig, sampler: SamplerConfig) -> Schedule:
     ValueError: more steps than are left, or a number that the stride cannot keep.
     """
     return _kept(config, sampler.skip, sampler.stride, sampler.steps)
+
+
+def sampling_evaluations(config: TrainConfig, sampler: SamplerConfig) -> int:
+    """Of the network, for one image: the sampler's K steps; a GAN's generator makes it in one."""
+    return 1 if config.objective.name == "gan" else sampling_chain(config.diffusion, sampler).K

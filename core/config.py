@@ -35,7 +35,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    name: Literal["simple", "vlb", "hybrid"] = "hybrid"  # eq. 14, eq. 4, eq. 16
+    name: Literal["simple", "vlb", "hybrid", "gan"] = "hybrid"  # eq. 14, eq. 4, eq. 16, hinge
     vlb_weight: float = 0.001  # lambda of eq. 16, on the whole bound in bits/dim
     timesteps: Literal["uniform", "loss_second_moment"] = "uniform"  # eq. 18 is the latter
     history: int = 10  # losses kept per t by loss_second_moment; paper 10
@@ -78,6 +78,22 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class GANConfig:
+    """The rival of Table 4; defaults of SAGAN (Zhang et al. 2019, arXiv 1805.08318).
+
+    A GAN takes steps, batch_size and ema from `optim`, channels and class_conditional from `unet`.
+    """
+
+    width: float = 1.0  # of both networks at full resolution, relative to unet.channels
+    latent: int = 128  # entries of z
+    lr_generator: float = 1e-4  # Adam, constant
+    lr_discriminator: float = 4e-4
+    beta1: float = 0.0  # of Adam, in both
+    beta2: float = 0.9
+    discriminator_steps: int = 1  # per step of the generator, each on a batch of its own
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that determines the weights."""
 
@@ -89,6 +105,12 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's arithmetic
     seed: int = 0
     recipe: int = 1  # raised when core/ changes the numbers of an unchanged configuration
+    gan: GANConfig = late(GANConfig())  # noqa: RUF009 (of objective.name=gan)
+
+    @property
+    def gan_channels(self) -> int:
+        """Channels of a GAN's networks at full resolution."""
+        return round(self.unet.channels * self.gan.width)
 
 
 @dataclass(frozen=True)

@@ -42,19 +42,30 @@ class Trained:
         conditional = self.config.unet.class_conditional
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
-            n, missing = len(x), max(0, FEWEST - len(x))
-            labels, given = label, low
-            if missing:
-                x = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
-                t = torch.cat([t, t.new_ones(missing)])
-                labels = None if label is None else F.pad(label, (0, missing))
-                given = None if low is None else F.pad(low, (0, 0) * 3 + (0, missing))
-            labels = labels.to(self.device) if conditional else None
+            n = len(x)
+            labels = filled(label).to(self.device) if conditional else None
+            given = None if low is None else filled(low)
             run = build.denoiser(self.model, diffusion, self.config.precision, labels, given)
-            eps, v = run(x, t)
+            eps, v = run(filled(x), filled(t, 1))
             return Prediction(eps[:n], None if v is None else v[:n])
 
         return denoise
+
+    def generate(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] that a GAN's generator makes of z [N, latent].
+
+        label as in `denoiser`; batches are filled up as there.
+        """
+        labels = filled(label).to(self.device) if self.config.unet.class_conditional else None
+        half = self.config.precision == "bfloat16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return self.model(filled(z.to(self.device)), labels)[: len(z)].float()
+
+
+def filled(x: Tensor, value: float = 0) -> Tensor:
+    """x [N, ...] with so many items of `value` after its own that there are FEWEST."""
+    missing = max(0, FEWEST - len(x))
+    return F.pad(x, [0, 0] * (x.dim() - 1) + [0, missing], value=value) if missing else x
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from core.config import Housekeeping, TrainConfig
 from core.data.images import Images
 from core.distributed import ALONE, Ranks
 from core.errors import Refused
+from core.gan_trainer import GANTrainer
 from core.trainer import Trainer
 
 RESUME, SNAPSHOT = "checkpoint", "snapshot"  # kinds of files among a run's checkpoints
@@ -45,7 +46,8 @@ def train(
     checkpoint is written and Interrupted raised. A loss or weight that is not finite is Refused,
     and the last checkpoint kept. With several processes (`ranks`) all call this; the first writes.
     """
-    trainer = Trainer(config, images, housekeeping, ranks)
+    kind = GANTrainer if config.objective.name == "gan" else Trainer
+    trainer = kind(config, images, housekeeping, ranks)
     steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"
     kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
     if state := checkpoint.newest(checkpoints, RESUME):
@@ -61,7 +63,7 @@ def train(
         if not trainer.finite():
             raise Refused(
                 f"training diverged before step {trainer.step}: loss or weights are not finite; "
-                f"the last good checkpoint stays{last_good()}; try a lower optim.lr",
+                f"the last good checkpoint stays{last_good()}; try a lower {trainer.rates}",
                 code=1,
                 lasting=True,
             )

@@ -32,6 +32,8 @@ class Asked:
 
 def not_applicable(config: TrainConfig, settings: Measurement, partner: bool = False) -> str | None:
     """Why a measurement, with or without a partner, has no meaning for a training, or None."""
+    if config.objective.name == "gan" and not isinstance(settings, Frechet):
+        return "a GAN has neither a likelihood, nor a reverse variance, nor an objective over t"
     asks = isinstance(settings, LearnedVariance) or getattr(settings, "variance", "") == "learned"
     if config.objective.name == "simple" and asks:
         return "L_simple does not learn the variance"

@@ -1,7 +1,8 @@
 """What work costs, in evaluations of the network on one image; a backward pass counts as two."""
 
-from core.chains import likelihood_chain, sampling_chain
+from core.chains import likelihood_chain, sampling_evaluations
 from core.config import (
+    GANConfig,
     GradientNoise,
     LearnedVariance,
     Likelihood,
@@ -13,8 +14,20 @@ from experiments.execute import Task
 
 
 def training_evaluations(config: TrainConfig) -> float:
-    """Of a whole training."""
-    return 3.0 * config.optim.steps * config.optim.batch_size
+    """Of a whole training. A discriminator's count like its generator's."""
+    per_image = sum(gan_passes(config.gan)) if config.objective.name == "gan" else 3
+    return float(per_image * config.optim.steps * config.optim.batch_size)
+
+
+def gan_passes(gan: GANConfig) -> tuple[int, int]:
+    """Evaluations of the generator and of the discriminator, per step and image of the batch.
+
+    A step of the discriminator draws an image, without gradients, and trains on it and on a real
+    one. The generator's draws one and trains on it, with a gradient through the discriminator that
+    its weights do not take: of the two halves of a backward pass, one.
+    """
+    n = gan.discriminator_steps
+    return n + 3, 6 * n + 2
 
 
 def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float:
@@ -28,7 +41,7 @@ def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float
         per_image = STRATA[settings.estimator](K).evaluations
     else:
         stages = 2 if config.data.low else 1  # an image is drawn small before it is enlarged
-        per_image = stages * sampling_chain(config.diffusion, settings.sampler).K
+        per_image = stages * sampling_evaluations(config, settings.sampler)
     return float(settings.images * per_image)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from core.config import TrainConfig
+from core.config import GANConfig, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
 from experiments.asked import Asked, measurements_of, with_partners
@@ -41,6 +41,7 @@ STUDIES = (
     "overfitting",
     "ema_dropout",
     "model_size",
+    "gan_comparison",
     "sampling_steps",
 )
 SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "terms"}
@@ -116,6 +117,8 @@ def expand(request: Request) -> Grid:
     ready = []
     for row, values in zip(rows, expanded):
         config = typed(TrainConfig, [*fields_of_all, _training(values), _training(typed_in)], "")
+        if config.objective.name != "gan":  # settings of another row's training
+            config = replace(config, gan=GANConfig())
         if config.data.name == "folder":
             config = replace(config, data=replace(config.data, digest=data))
         asked = measurements_of(config, grid, scale, [base, values, typed_in])

@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from core import build
+from core.any_trainer import check_enough
 from core.data.sources import training_images
 from core.measurements import check
-from core.trainer import check_enough
 from experiments.board import Board
 from experiments.costs import task_costs
 from experiments.execute import Task
@@ -53,7 +53,8 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
 
     for task in tasks:
         config, housekeeping = task.config, task.housekeeping
-        if once(config.data, config.unet, config.optim.batch_size, config.objective.name):
+        form = config.unet, config.gan, config.objective.name
+        if once(config.data, config.optim.batch_size, *form):
             if here:
                 build.device(housekeeping)
             data = config.data

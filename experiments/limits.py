@@ -45,6 +45,17 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         ("unet.heads", unet.heads, unet.heads > 0, "positive"),
         ("unet.dropout", unet.dropout, 0 <= unet.dropout < 1, "in [0, 1)"),
     ]
+    gan, width, per_step = config.gan, config.gan_channels, config.gan.discriminator_steps
+    rules += [
+        ("gan.width", gan.width, width > 0, f"at least {1 / unet.channels:.2g}, for a channel"),
+        ("gan.latent", gan.latent, gan.latent > 0, "positive"),
+        ("gan.beta1", gan.beta1, 0 <= gan.beta1 < 1, "in [0, 1)"),
+        ("gan.beta2", gan.beta2, 0 <= gan.beta2 < 1, "in [0, 1)"),
+        ("gan.discriminator_steps", per_step, per_step > 0, "positive"),
+    ]
+    for name in ("lr_generator", "lr_discriminator"):
+        lr = getattr(gan, name)
+        rules.append((f"gan.{name}", lr, 0 < lr < math.inf, "positive and finite"))
     for name, settings in measurements.items():
         name = f"measure.{name}"
         rules += [

@@ -4,18 +4,19 @@ Operations are counted on the networks themselves, without memory or data (PyTor
 multiplication and an addition are two. Hours follow from a stated throughput; nothing is timed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from core import build
-from core.config import DataConfig, ObjectiveConfig, TrainConfig, UNetConfig
+from core.config import DataConfig, Housekeeping, ObjectiveConfig, TrainConfig, UNetConfig
 from core.data.sources import training_images
-from core.networks.unet import UNet
 from core.training import snapshot_step
-from experiments.costs import measurement_evaluations, training_evaluations
+from experiments.costs import gan_passes, measurement_evaluations, training_evaluations
 from experiments.execute import Task
 
 # TFLOP/s by precision: a fifth of what NVIDIA states for dense products on the H100 SXM, 989 in
@@ -50,19 +51,49 @@ def network(
     """
     objective = ObjectiveConfig("hybrid" if learned else "simple")
     config = TrainConfig(data=DataConfig(low=low), unet=unet, objective=objective)
+    channels, size, _ = images
+    channels *= 2 if low else 1
     with torch.device("meta"):
         model = build.network(config, *images)
         model.gradient_checkpointing = checkpointing
-        shape = images[0] * (2 if low else 1), images[1]
-        flops, kept = zip(*(_forward(model, shape, n) for n in (1, 2)))
+        return _counts(
+            model,
+            lambda n: (torch.empty(n, channels, size, size), torch.empty(n), _labels(n, unet)),
+        )
+
+
+@lru_cache(maxsize=64)
+def adversaries(config: TrainConfig, images: tuple[int, int, int]) -> tuple[Network, Network]:
+    """Counts of a GAN's generator and discriminator."""
+    channels, size, _ = images
+    latent, unet = config.gan.latent, config.unet
+    with torch.device("meta"):
+        return (
+            _counts(
+                build.network(config, *images),
+                lambda n: (torch.empty(n, latent), _labels(n, unet)),
+            ),
+            _counts(
+                build.discriminator(config, *images),
+                lambda n: (torch.empty(n, channels, size, size), _labels(n, unet)),
+            ),
+        )
+
+
+def _labels(n: int, unet: UNetConfig) -> torch.Tensor | None:
+    return torch.empty(n, dtype=torch.int64) if unet.class_conditional else None
+
+
+def _counts(model: nn.Module, inputs: Callable[[int], tuple]) -> Network:
+    """inputs: so many images -> what the model is called with."""
+    flops, kept = zip(*(_forward(model, inputs(n)) for n in (1, 2)))
     parameters = sum(p.numel() for p in model.parameters())
     # The difference leaves out what is kept once for all images, such as sums of weights.
     return Network(parameters, flops[1] - flops[0], kept[1] - kept[0])
 
 
-def _forward(model: UNet, shape: tuple[int, int], n: int) -> tuple[int, int]:
-    """Operations of a forward pass of n inputs of (channels, size), and bytes that it keeps."""
-    channels, size = shape
+def _forward(model: nn.Module, inputs: tuple) -> tuple[int, int]:
+    """Operations of a forward pass, and bytes that it keeps."""
     kept: dict[int, int] = {}
 
     def keep(x: torch.Tensor) -> torch.Tensor:
@@ -71,23 +102,53 @@ def _forward(model: UNet, shape: tuple[int, int], n: int) -> tuple[int, int]:
             kept[storage._cdata] = storage.nbytes()
         return x
 
-    label = None if model.label_embedding is None else torch.empty(n, dtype=torch.int64)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
         FlopCounterMode(display=False) as counter,
     ):
         # The output is held until all is counted: it holds what was kept.
-        out = model(torch.empty(n, channels, size, size), torch.empty(n), label)
+        out = model(*inputs)
     total = counter.get_total_flops(), sum(kept.values())
     del out
     return total
 
 
 @dataclass(frozen=True)
-class Price:
-    """One run's costs. flops: stage -> operations, of all its stages; missing: of those to do.
+class Training:
+    """What a run's training takes; bytes are of float32."""
 
-    throughput: TFLOP/s that times are reckoned with.
+    parameters: int  # of all networks
+    drawing: Network  # the network that images are drawn with, which is kept
+    flops: float
+    activations: int  # bytes, at most at once
+
+
+def training(config: TrainConfig, form: tuple[int, int, int], keeping: Housekeeping) -> Training:
+    """Of images of `form`: (channels, size, classes)."""
+    batch = config.optim.batch_size
+    if config.objective.name == "gan":
+        drawing, judging = adversaries(config, form)
+        of_drawing, of_judging = gan_passes(config.gan)
+        flops = of_drawing * drawing.forward_flops + of_judging * judging.forward_flops
+        # A discriminator's step sees twice the batch; a generator's goes through both networks.
+        at_once = judging.activations + max(judging.activations, drawing.activations)
+        parameters = drawing.parameters + judging.parameters
+        return Training(parameters, drawing, config.optim.steps * batch * flops, batch * at_once)
+    learned, checkpointing = config.objective.name != "simple", keeping.gradient_checkpointing
+    counts = network(config.unet, learned, form, checkpointing)
+    # Checkpointing computes the activations once more: four passes' work instead of three.
+    again = 4 / 3 if checkpointing else 1.0
+    flops = again * training_evaluations(config) * counts.forward_flops
+    at_once = (keeping.microbatch or batch) * counts.activations
+    return Training(counts.parameters, counts, flops, at_once)
+
+
+@dataclass(frozen=True)
+class Price:
+    """One run's costs.
+
+    parameters: of all networks in training. flops: stage -> operations, of all its stages; missing:
+    of those to do. throughput: TFLOP/s that times are reckoned with.
     """
 
     task: Task
@@ -111,26 +172,22 @@ def price(task: Task, throughput: float | None = None) -> Price:
     """Costs of a run with all its measurements, whether or not some are there."""
     config, keeping = task.config, task.housekeeping
     images = training_images(config.data, keeping.data_path or None)
-    form = images.channels, images.size, images.classes
-    learned, checkpointing = config.objective.name != "simple", keeping.gradient_checkpointing
-    counts = network(config.unet, learned, form, checkpointing, config.data.low)
-    # Checkpointing computes the activations once more: four passes' work instead of three.
-    again = 4 / 3 if checkpointing else 1.0
-    flops = {"train": again * training_evaluations(config) * counts.forward_flops}
+    trained = training(config, (images.channels, images.size, images.classes), keeping)
+    flops = {"train": trained.flops}
     missing = flops["train"] if task.needs_training else 0.0
     for asked in task.asked:
-        more = measurement_evaluations(config, asked.settings) * counts.forward_flops
+        more = measurement_evaluations(config, asked.settings) * trained.drawing.forward_flops
         flops[asked.name] = flops.get(asked.name, 0.0) + more
         missing += more if asked in task.missing else 0.0
-    batch = keeping.microbatch or config.optim.batch_size
     averages = len(config.optim.ema)
-    activations = counts.activations // (2 if config.precision == "bfloat16" else 1)
-    memory = (4 + averages) * counts.parameters * BYTES + batch * activations
+    kept = averages * trained.drawing.parameters
+    activations = trained.activations // (2 if config.precision == "bfloat16" else 1)
+    memory = (4 * trained.parameters + kept) * BYTES + activations
     fractions = {1.0, *keeping.snapshots, *(asked.settings.at for asked in task.asked)}
     steps = {snapshot_step(at, config.optim.steps) for at in fractions}
-    disk = len(steps) * (1 + averages) * counts.parameters * BYTES
+    disk = len(steps) * (trained.drawing.parameters + kept) * BYTES
     throughput = throughput or THROUGHPUT[config.precision]
-    return Price(task, counts.parameters, flops, missing, throughput, memory, disk)
+    return Price(task, trained.parameters, flops, missing, throughput, memory, disk)
 
 
 def report(title: str, tasks: list[Task], cells: int, throughput: float | None = None) -> str:

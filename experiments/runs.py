@@ -131,7 +131,8 @@ class Runs:
 def label(config: TrainConfig) -> str:
     """The part of a folder's name that is for people."""
     diffusion, name = config.diffusion, config.objective.name
-    return f"{config.data.name}-T{diffusion.T}-{diffusion.schedule}-{name}-s{config.seed}"
+    chain = "" if name == "gan" else f"T{diffusion.T}-{diffusion.schedule}-"
+    return f"{config.data.name}-{chain}{name}-s{config.seed}"
 
 
 def _first_difference(a: Any, b: Any, name: str = "") -> str | None:

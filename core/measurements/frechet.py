@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.chains import sampling_chain
+from core.chains import sampling_chain, sampling_evaluations
 from core.config import Frechet, SamplerConfig
 from core.data.images import Images, to_model, to_uint8
 from core.diffusion import samplers
 from core.diffusion.process import Diffusion
 from core.diffusion.variances import ReverseVariance
+from core.measurements.generated import generate_images
 from core.measurements.result import Result, batches
 from core.metrics import distances
 from core.metrics.features import extractor
@@ -39,6 +40,8 @@ def draw_images(
     Class-conditional networks draw class i mod the number of classes for image i. low: uint8
     [n, C, h, h], what a network that enlarges is given.
     """
+    if trained.config.objective.name == "gan":
+        return generate_images(trained, which, seed, batch, on_step)
     schedule = sampling_chain(trained.config.diffusion, sampler)
     diffusion, drawn = Diffusion(schedule, trained.device), []
     purpose = "sample" if low is None else "sample enlarged"
@@ -71,7 +74,7 @@ def measure_frechet(
     """
     channels, size, _ = trained.shape
     features = extractor(settings.features, channels, size)
-    K = sampling_chain(trained.config.diffusion, settings.sampler).K
+    K = sampling_evaluations(trained.config, settings.sampler)
     stages = 1 if draws is None else 2
 
     def part(which: range, report: Report) -> Arrays:

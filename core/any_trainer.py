@@ -1,0 +1,104 @@
+"""What the trainings of all kinds of networks share: their state, and what is asked of it."""
+
+import json
+
+import torch
+from torch import Tensor
+
+from core import build
+from core.config import Housekeeping, TrainConfig, to_dict
+from core.data.images import Images
+from core.distributed import Ranks
+from core.errors import Refused
+from core.networks.ema import EMA
+
+
+def check_enough(images: Images, batch_size: int) -> None:
+    """Refused when there are fewer images than a batch has."""
+    if len(images) < batch_size:
+        raise Refused(
+            f"{images.name} has {len(images)} images, fewer than a batch of {batch_size}: "
+            "lower optim.batch_size or add images"
+        )
+
+
+def total_norm(tensors: list[Tensor]) -> Tensor:
+    """The 2-norm of all entries together, a scalar."""
+    return torch.stack(torch._foreach_norm(tensors)).norm()
+
+
+class AnyTrainer:
+    """A run in progress. What draws its images is `model`, with its averages and its optimizer.
+
+    images: of the training split. logged: how many numbers are summed for the lines of the log.
+    """
+
+    optimizer: torch.optim.Optimizer
+    rates = "optim.lr"  # what to lower when a training diverges
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        images: Images,
+        housekeeping: Housekeeping,
+        ranks: Ranks,
+        logged: int,
+    ):
+        check_enough(images, config.optim.batch_size)
+        ranks.check(config.optim.batch_size)
+        self.config, self.images, self.ranks = config, images, ranks
+        self.part = ranks.part(config.optim.batch_size)
+        self.device = build.device(housekeeping)
+        self.model = build.network(config, images.channels, images.size, images.classes)
+        self.model.to(self.device).train()
+        self.parameters = list(self.model.parameters())  # all that is trained
+        self.ema = EMA(self.model, config.optim.ema)
+        self.step = 0
+        # Over the steps since the last line of the log, and this process's part of the batches.
+        self.sums, self.summed = torch.zeros(logged, device=self.device), 0
+
+    def means(self) -> list[float]:
+        """Of what is logged, since the last line; begins a new one. All processes ask at once."""
+        means = (self.ranks.sum(self.sums) / max(1, self.summed)).tolist()
+        self.sums, self.summed = torch.zeros_like(self.sums), 0
+        return means
+
+    def finite(self) -> bool:
+        """Whether every loss since the last line of the log and every weight is finite.
+
+        All processes must ask at once.
+        """
+        norm = total_norm([p.detach() for p in self.parameters])
+        sums = self.ranks.sum(self.sums)
+        fine = bool(torch.isfinite(sums).all() and torch.isfinite(norm))
+        return not self.ranks.any(not fine)[0]
+
+    def state_dict(self) -> dict:
+        """What a resumed run needs to continue bit for bit. All processes must ask at once."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "sums": self.ranks.gather(self.sums[None]),  # of each process
+            "summed": self.summed,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.step, self.summed = state["step"], state["summed"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema.load_state_dict(state["ema"])
+        sums = state["sums"].to(self.device).view(-1, len(self.sums))
+        alike = len(sums) == self.ranks.world
+        self.sums = sums[self.ranks.rank] if alike else sums.sum(0) / self.ranks.world
+
+    def snapshot(self) -> dict:
+        """What measurements need: weights, averages, and what they are."""
+        return {
+            "config": json.dumps(to_dict(self.config)),
+            "images": [self.images.channels, self.images.size, self.images.classes],
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+        }
