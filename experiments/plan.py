@@ -135,7 +135,7 @@ def training(config: TrainConfig, form: tuple[int, int, int], keeping: Housekeep
         parameters = drawing.parameters + judging.parameters
         return Training(parameters, drawing, config.optim.steps * batch * flops, batch * at_once)
     learned, checkpointing = config.objective.name != "simple", keeping.gradient_checkpointing
-    counts = network(config.unet, learned, form, checkpointing)
+    counts = network(config.unet, learned, form, checkpointing, config.data.low)
     # Checkpointing computes the activations once more: four passes' work instead of three.
     again = 4 / 3 if checkpointing else 1.0
     flops = again * training_evaluations(config) * counts.forward_flops
