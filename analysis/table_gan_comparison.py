@@ -1,0 +1,94 @@
+"""Table 4: a GAN and L_hybrid models of two sizes: distance, precision and recall, and their cost.
+
+What to look for: recall, the share of the data that a model can draw. A GAN draws an image in one
+evaluation of its network, and may leave kinds of images out.
+
+    python analysis/table_gan_comparison.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Results, load, printed, read_arrays
+from analysis.plots import subplots
+from analysis.publish import publish
+from analysis.samples import tiled
+from analysis.script import run
+from analysis.tables import HOLE, number
+from core.config import Housekeeping
+from core.data.sources import training_images
+from core.errors import Refused
+from experiments.overrides import parse
+from experiments.plan import training
+
+PAPER = {
+    "GAN": "BigGAN-deep",
+    "small": "Improved Diffusion small",
+    "large": "Improved Diffusion large",
+}
+COLUMNS = {"FD": ("frechet", 2), "precision": ("precision", 3), "recall": ("recall", 3)}
+PRINTED = {"FID": "fid50k", "precision": "precision_k5", "recall": "recall_k5"}
+
+
+def table(results: Results) -> pd.DataFrame:
+    """A line for each model: cost, "mean ± s.e." of FD, precision and recall, and the paper's."""
+    lines = []
+    for row, words in enumerate(results.grid.rows):
+        mine = results.of("fd")
+        mine = mine[mine["row"] == row]
+        config, settings = mine.iloc[0]["config"], mine.iloc[0]["settings"]
+        images = training_images(config.data, results.request.housekeeping.data_path or None)
+        form = images.channels, images.size, images.classes
+        cost = training(config, form, Housekeeping())
+        gan = config.objective.name == "gan"
+        line = {
+            "model": f"{words['model']}, {config.objective.name}",
+            "weights": f"{cost.drawing.parameters / 1e6:.2f} M",
+            "training": f"{cost.flops / 1e15:.2f} PFLOP",
+            "evaluations per image": str(1 if gan else settings.sampler.steps),
+        }
+        for column, (key, digits) in COLUMNS.items():
+            line[column] = _mean([r.get(key) for r in mine["result"]], digits)
+        name = PAPER[words["model"]]
+        for column, metric in PRINTED.items():
+            line[f"paper's {column}"] = printed(table_or_figure="table4", model=name, metric=metric)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _mean(values: list[float | None], digits: int) -> str:
+    there = np.array([value for value in values if value is not None])
+    if not len(there):
+        return HOLE
+    error = there.std(ddof=1) / len(there) ** 0.5 if len(there) > 1 else np.nan
+    return number(there.mean(), error, digits)
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="gan_comparison"))
+    frame = results.of("fd")
+    if frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    figure, panels = subplots(1.75, 5.1, ncols=len(results.grid.rows))
+    for row, (axes, of_row) in enumerate(zip(panels, results.grid.rows)):
+        axes.axis("off")
+        axes.set_title(of_row["model"])
+        arrays = frame[frame["row"] == row]["arrays"].dropna()
+        if len(arrays):
+            axes.imshow(tiled(read_arrays(arrays.iloc[0])["samples"], 6), cmap="gray")
+    settings, result = frame["settings"].iloc[0], frame["result"].dropna().iloc[-1]
+    caption = (
+        f"Class-conditional. FD (fashion_cnn), and precision and recall of {settings.neighbours} "
+        f"nearest neighbours in the same features, of {settings.images} images, beside "
+        f"{result.get('real_images', settings.images)} real ones for the latter two; mean and "
+        "standard error over seeds. The GAN's weights are its generator's, its training has both "
+        "networks. The paper's columns: ImageNet 64, 50K images, Inception features. Images of the "
+        "first seed, of the same classes in each place."
+    )
+    publish(results, figure, caption, [("A GAN and two diffusion models", table(results))])
+
+
+if __name__ == "__main__":
+    run(main)
