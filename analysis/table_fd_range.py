@@ -16,7 +16,7 @@ from analysis.script import run, say_written
 from analysis.tables import markdown, number, write
 from core.data.sources import load_once, training_images
 from core.errors import Refused
-from core.metrics.distances import frechet, moments, reference_moments
+from core.metrics.distances import frechet, moments
 from core.metrics.features import extractor
 from core.randomness import numpy_generator
 from experiments.grid import expand
@@ -41,14 +41,13 @@ def table(request: Request) -> tuple[pd.DataFrame, str]:
     config, path = expand(request).cells[0].config, request.housekeeping.data_path or None
     train, test = training_images(config.data, path), load_once(config.data.name, "test", path)
     features = extractor("fashion_cnn", train.channels, train.size)
-    whole = reference_moments(train, features, request.results / "cache")
     noise = numpy_generator(0, "fd range noise").integers(0, 256, (4000, *train.pixels.shape[1:]))
     kinds = {
         "training images": features(train.pixels),
         "test images": features(test.pixels),
         "noise": features(torch.from_numpy(noise.astype(np.uint8))),
     }
-    lines = []
+    whole, lines = moments(kinds["training images"]), []
     for kind, found in kinds.items():
         line = {"images": kind}
         for n in SIZES:

@@ -44,7 +44,7 @@ def table(results: Results) -> pd.DataFrame:
         cost = training(config, form, Housekeeping())
         gan = config.objective.name == "gan"
         line = {
-            "model": f"{words['model']}, {config.objective.name}",
+            "model": words["model"],
             "weights": f"{cost.drawing.parameters / 1e6:.2f} M",
             "training": f"{cost.flops / 1e15:.2f} PFLOP",
             "evaluations per image": str(1 if gan else settings.sampler.steps),
