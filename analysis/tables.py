@@ -102,8 +102,10 @@ def latex(table: pd.DataFrame, caption: str) -> str:
 
 def notes(results: Results) -> list[str]:
     """What must stand under every table: source, scale, missing cells, mixed or modified code."""
-    frame, config = results.frame, results.frame["config"].iloc[0]
-    lines = []
+    frame, lines = results.frame, []
+    # What is said of a network is said of the first that is no GAN, whose settings are its own.
+    configs = list(frame["config"])
+    config = next((c for c in configs if c.objective.name != "gan"), configs[0])
     if results.is_reference and results.written != results.source:
         lines.append("Source: the reference results that come with the code (no runs of yours).")
     optim, unet = config.optim, config.unet

@@ -111,6 +111,7 @@ def objective(name, timesteps="uniform"):
         (objective("hybrid"), 2, 0),
         (objective("vlb", "loss_second_moment"), 2, 0),
         (objective("simple"), 4, 1),
+        (objective("gan"), 2, 0),
         (objective("hybrid"), 2, 3),  # microbatches that do not divide a part
     ],
 )
