@@ -19,7 +19,7 @@ from analysis.plots import GREY, subplots
 from analysis.powerlaw import fit_with_interval
 from analysis.publish import publish
 from analysis.script import run
-from core.data.sources import training_images
+from core.build import training_images
 from core.errors import Refused
 from experiments.overrides import parse
 from experiments.plan import network

@@ -14,7 +14,8 @@ import torch
 
 from analysis.script import run, say_written
 from analysis.tables import markdown, number, write
-from core.data.sources import load_once, training_images
+from core.build import training_images
+from core.data.sources import load_once
 from core.errors import Refused
 from core.metrics.distances import frechet, moments
 from core.metrics.features import extractor

@@ -17,8 +17,8 @@ from analysis.publish import publish
 from analysis.samples import tiled
 from analysis.script import run
 from analysis.tables import HOLE, number
+from core.build import training_images
 from core.config import Housekeeping
-from core.data.sources import training_images
 from core.errors import Refused
 from experiments.overrides import parse
 from experiments.plan import training

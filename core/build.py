@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from core.config import (
+    DataConfig,
     GANConfig,
     Housekeeping,
     ObjectiveConfig,
     OptimConfig,
     TrainConfig,
 )
-from core.data.images import enlarged
+from core.data.images import Images, enlarged
+from core.data.sources import at_size, load_once
 from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
 from core.diffusion.timesteps import LossSecondMoment, TimestepSampler, UniformTimesteps
@@ -54,6 +57,18 @@ def _classes(config: TrainConfig, classes: int) -> int:
     if config.unet.class_conditional and not classes:
         raise Refused("unet.class_conditional=true needs labels: put images in class sub-folders")
     return classes if config.unet.class_conditional else 0
+
+
+@lru_cache(maxsize=4)
+def training_images(config: DataConfig, path: str | None = None) -> Images:
+    """The images that a training sees: all of its split or the first so many, at its size."""
+    images, n = load_once(config.name, "train", path), config.images
+    if n > len(images):
+        raise Refused(f"{images.name} has {len(images)} images: lower data.images={n}")
+    if n:
+        labels = None if images.labels is None else images.labels[:n]
+        images = Images(f"{images.name}, first {n}", images.pixels[:n], labels, images.classes)
+    return at_size(images, config.size, "data.size") if config.size else images
 
 
 def network(config: TrainConfig, channels: int, size: int, classes: int) -> UNet | Generator:

@@ -11,9 +11,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from core.build import device
+from core.build import device, training_images
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
-from core.data.sources import training_images
 from core.distributed import ALONE, Ranks
 from core.measurements import Result, in_parts, measure
 from core.parts import Work

@@ -13,7 +13,6 @@ import torch
 
 from core import build
 from core.any_trainer import check_enough
-from core.data.sources import training_images
 from core.measurements import check
 from experiments.board import Board
 from experiments.costs import task_costs
@@ -58,7 +57,7 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
             if here:
                 build.device(housekeeping)
             data = config.data
-            images = training_images(data, housekeeping.data_path or None)
+            images = build.training_images(data, housekeeping.data_path or None)
             check_enough(images, config.optim.batch_size)
             with torch.device("meta"):
                 build.network(config, images.channels, images.size, images.classes)

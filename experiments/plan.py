@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core import build
 from core.config import DataConfig, Housekeeping, ObjectiveConfig, TrainConfig, UNetConfig
-from core.data.sources import training_images
 from core.training import snapshot_step
 from experiments.costs import gan_passes, measurement_evaluations, training_evaluations
 from experiments.execute import Task
@@ -171,7 +170,7 @@ class Price:
 def price(task: Task, throughput: float | None = None) -> Price:
     """Costs of a run with all its measurements, whether or not some are there."""
     config, keeping = task.config, task.housekeeping
-    images = training_images(config.data, keeping.data_path or None)
+    images = build.training_images(config.data, keeping.data_path or None)
     trained = training(config, (images.channels, images.size, images.classes), keeping)
     flops = {"train": trained.flops}
     missing = flops["train"] if task.needs_training else 0.0

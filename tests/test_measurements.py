@@ -285,9 +285,9 @@ def test_a_deterministic_sampler_does_not_use_the_variance_and_the_others_do(fol
 class Watched(Trained):
     """Takes note of the labels that the network is given."""
 
-    def denoiser(self, diffusion, label):
+    def denoiser(self, diffusion, label, low=None):
         self.labels.append(None if label is None else label.tolist())
-        return super().denoiser(diffusion, label)
+        return super().denoiser(diffusion, label, low)
 
 
 def test_a_class_conditional_run_is_measured_with_true_labels_and_drawn_class_by_class(

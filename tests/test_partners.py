@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from core import build
+from core.build import training_images
 from core.config import (
     DataConfig,
     DiffusionConfig,
@@ -19,7 +20,7 @@ from core.config import (
     UNetConfig,
 )
 from core.data.images import Images, averaged, enlarged, to_model
-from core.data.sources import load, training_images
+from core.data.sources import load
 from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.schedules import cosine
 from core.errors import Refused

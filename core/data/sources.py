@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from core.config import DataConfig
 from core.data.fashion_mnist import Split, load_fashion
 from core.data.folders import load_folder
 from core.data.images import Images, averaged, grey
@@ -60,18 +59,6 @@ def load_fashion16(split: Split) -> Images:
 
 # Images are never changed: one process reads each split once, however many runs it serves.
 load_once = lru_cache(maxsize=4)(load)
-
-
-@lru_cache(maxsize=4)
-def training_images(config: DataConfig, path: str | None = None) -> Images:
-    """The images that a training sees: all of its split or the first so many, at its size."""
-    images, n = load_once(config.name, "train", path), config.images
-    if n > len(images):
-        raise Refused(f"{images.name} has {len(images)} images: lower data.images={n}")
-    if n:
-        labels = None if images.labels is None else images.labels[:n]
-        images = Images(f"{images.name}, first {n}", images.pixels[:n], labels, images.classes)
-    return images if not config.size else at_size(images, config.size, "data.size")
 
 
 def at_size(images: Images, size: int, key: str) -> Images:

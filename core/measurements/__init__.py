@@ -7,6 +7,7 @@ measurement draws depends on (its seed, image) alone, not on batches or interrup
 from dataclasses import fields
 from pathlib import Path
 
+from core.build import training_images
 from core.config import (
     Frechet,
     GradientNoise,
@@ -18,7 +19,7 @@ from core.config import (
     metric_of,
 )
 from core.data.images import Images
-from core.data.sources import load_once, training_images
+from core.data.sources import load_once
 from core.errors import Refused
 from core.measurements.bound import measure_likelihood
 from core.measurements.frechet import draw_images, measure_frechet
