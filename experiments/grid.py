@@ -44,7 +44,7 @@ STUDIES = (
     "gan_comparison",
     "sampling_steps",
 )
-SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "terms"}
+SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "terms", "form"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid at one scale. `analysis`: scripts that turn it into tables and figures."""
+    """A grid at one scale. `analysis`: scripts that turn it into tables and figures.
+
+    form: what a scale whose data are the user's own says of them, so that it can be priced before.
+    """
 
     name: str
     title: str
@@ -77,6 +80,7 @@ class Grid:
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]  # all rows of the first seed, then of the second, ...
     analysis: tuple[str, ...]
+    form: tuple[int, int, int] | None = None  # of the scale's images: channels, size, classes
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -112,7 +116,7 @@ def expand(request: Request) -> Grid:
     base = _fields(grid.get("base") or {}, terms)
     base |= _fields((scale.get("grids") or {}).get(request.grid, {}), terms)
     of_scale = dotted(scale.get("train") or {})
-    data = _data_digest(request, typed_in, [of_scale, base, *expanded])
+    data = _data_digest(request, typed_in, [of_scale, base, *expanded], "form" in scale)
     fields_of_all = [of_scale, _training(base)]
     ready = []
     for row, values in zip(rows, expanded):
@@ -140,6 +144,7 @@ def expand(request: Request) -> Grid:
         seeds,
         tuple(cells),
         tuple(grid.get("analysis", [])),
+        tuple(scale["form"]) if "form" in scale else None,
     )
 
 
@@ -211,11 +216,16 @@ def _refuse_unknown(typed_in: dict[str, Any], terms: dict) -> None:
             raise Refused(f"{key} is not for the command line: the code sets it")
 
 
-def _data_digest(request: Request, typed_in: dict, layers: list[dict]) -> str:
-    """Of the user's own images: their content is part of a run's identity, their path is not."""
+def _data_digest(request: Request, typed_in: dict, layers: list[dict], known: bool) -> str:
+    """Of the user's own images: their content is part of a run's identity, their path is not.
+
+    known: the scale says of what form they are, which is enough for a plan.
+    """
     if not any(layer.get("data.name") == "folder" for layer in [*layers, typed_in]):
         return ""
     if not request.housekeeping.data_path:
+        if known and request.plan:
+            return ""
         raise Refused("data.name=folder needs data_path=FOLDER, or a .zip of images")
     return content_digest(Path(request.housekeeping.data_path))
 

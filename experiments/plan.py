@@ -167,11 +167,20 @@ class Price:
         return sum(self.flops.values())
 
 
-def price(task: Task, throughput: float | None = None) -> Price:
-    """Costs of a run with all its measurements, whether or not some are there."""
+def price(
+    task: Task, throughput: float | None = None, form: tuple[int, int, int] | None = None
+) -> Price:
+    """Costs of a run with all its measurements, whether or not some are there.
+
+    form: (channels, size, classes) of data that are not here; None: they are.
+    """
     config, keeping = task.config, task.housekeeping
-    images = build.training_images(config.data, keeping.data_path or None)
-    trained = training(config, (images.channels, images.size, images.classes), keeping)
+    if form is None:
+        images = build.training_images(config.data, keeping.data_path or None)
+        form = images.channels, images.size, images.classes
+    else:
+        form = form[0], config.data.size or form[1], form[2]
+    trained = training(config, form, keeping)
     flops = {"train": trained.flops}
     missing = flops["train"] if task.needs_training else 0.0
     for asked in task.asked:
@@ -189,12 +198,18 @@ def price(task: Task, throughput: float | None = None) -> Price:
     return Price(task, trained.parameters, flops, missing, throughput, memory, disk)
 
 
-def report(title: str, tasks: list[Task], cells: int, throughput: float | None = None) -> str:
+def report(
+    title: str,
+    tasks: list[Task],
+    cells: int,
+    throughput: float | None = None,
+    form: tuple[int, int, int] | None = None,
+) -> str:
     """The costs of distinct runs as a table, and their sums.
 
-    throughput: TFLOP/s of one device; None: THROUGHPUT, by each run's precision.
+    throughput: TFLOP/s of one device; None: THROUGHPUT, by each run's precision. form: as in price.
     """
-    prices = [price(task, throughput) for task in tasks]
+    prices = [price(task, throughput, form) for task in tasks]
     rows = [["run", "", "weights", "stage", "PFLOP", "time", "memory", "disk"]]
     for p in prices:
         first = [p.task.run.id, p.task.words, f"{p.parameters / 1e6:.3g} M"]

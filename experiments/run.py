@@ -108,7 +108,9 @@ def plan(grids: list[Grid], request: Request, runs: Runs) -> str:
 
     title = f"{request.grid} at scale {request.scale}"
     tasks, cells = tasks_of(distinct(grids, runs), request), sum(len(g.cells) for g in grids)
-    return plan.report(title, tasks, cells, request.throughput)
+    # What a scale says of its data counts as long as they are not here.
+    form = None if request.housekeeping.data_path else grids[0].form
+    return plan.report(title, tasks, cells, request.throughput, form)
 
 
 def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list[str], list[Run]]:

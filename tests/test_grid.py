@@ -73,7 +73,7 @@ def images(tmp_path):
 @pytest.mark.parametrize("scale", available("scales"))
 @pytest.mark.parametrize("grid", available("grids"))
 def test_every_grid_expands_at_every_scale_into_distinct_measurements(grid, scale):
-    found = expand(parse([f"grid={grid}", f"scale={scale}", "seeds=[3,1]"]))
+    found = expand(parse([f"grid={grid}", f"scale={scale}", "seeds=[3,1]", "plan=true"]))
     assert found.seeds == (3, 1) and len(found.cells) == 2 * len(found.rows)
     # The first seed is complete before the second begins.
     assert [cell.seed for cell in found.cells] == [3] * len(found.rows) + [1] * len(found.rows)

@@ -132,3 +132,15 @@ def test_plan_says_the_sums_and_starts_nothing(tmp_path, capsys):
 def test_a_throughput_that_is_none_is_refused(value):
     with pytest.raises(Refused, match="throughput"):
         parse(["grid=schedule_ablation", "plan=true", f"throughput={value}"])
+
+
+@pytest.mark.parametrize("scale, weights", [("imagenet64", 121.06), ("cifar10", 52.5)])
+def test_the_papers_own_scale_is_priced_before_its_data_are_there(scale, weights, tmp_path, capsys):
+    """With the number of weights that OpenAI's networks have."""
+    words = ["grid=schedule_ablation", f"scale={scale}", "seeds=[0]", f"results={tmp_path}"]
+    assert main([*words, "plan=true"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(f"{weights:.3g} M") == 6 and "6 distinct runs" in out
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(Refused, match="needs data_path=FOLDER"):
+        main([*words, "list=true"])

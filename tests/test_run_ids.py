@@ -4,10 +4,13 @@ A change of an id below orphans every result that people have, and the reference
 with the code. A new field must be `late`; a change of the numbers must raise `recipe`.
 """
 
+import hashlib
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from core.config import (
     Frechet,
@@ -22,7 +25,7 @@ from core.errors import Refused
 from experiments import runs
 from experiments.claims import acquire
 from experiments.files import write_json
-from experiments.grid import expand
+from experiments.grid import available, expand
 from experiments.overrides import parse, typed
 from experiments.runs import SUBMITTED, Run, Runs, digest, label
 
@@ -190,3 +193,17 @@ def test_the_state_of_a_run_is_read_off_its_files(tmp_path):
     assert run.state == "failed" and run.error == "too few images\n"
     run.error_file().write_text("diverged\n")
     assert run.state == "failed" and run.error == "diverged\n"
+
+
+PINNED = yaml.safe_load(Path(__file__).with_name("pinned_ids.yaml").read_text())
+
+
+@pytest.mark.parametrize("grid", available("grids"))
+@pytest.mark.parametrize("scale", available("scales"))
+def test_the_ids_of_every_grid_at_every_scale_are_as_ever(grid, scale):
+    found = expand(parse([f"grid={grid}", f"scale={scale}", "seeds=[0]", "plan=true"]))
+    ids = {}
+    for cell in found.cells:
+        measured = " ".join(item.id for item in cell.measurements).encode()
+        ids[cell.words] = [cell.run_id, hashlib.sha256(measured).hexdigest()[:10]]
+    assert ids == PINNED[grid][scale]
