@@ -1,0 +1,65 @@
+"""Figures 9, 14 and 18 to 31: images drawn from the same noise, one line for each model or K.
+
+What to look for: column by column, what a schedule, an objective or fewer steps change in an image
+that begins with the same noise.
+
+    python analysis/plot_samples.py [grid=NAME] [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+import pandas as pd
+
+from analysis.load import Results, load, read_arrays
+from analysis.plots import subplots
+from analysis.publish import publish
+from analysis.samples import tiled
+from analysis.script import run
+from core.errors import Refused
+from experiments.overrides import parse
+
+COLUMNS = 10  # as many as the data have classes, which are drawn in turn
+
+
+def lines(results: Results) -> dict[str, pd.Series]:
+    """What a line shows -> its measurement: the first seed's sets of the fully trained networks.
+
+    Where a grid varies both rows and samplers, only the samplers of its last row.
+    """
+    frame = results.frame
+    mine = frame[[getattr(s, "sampler", None) is not None for s in frame["settings"]]]
+    mine = mine[[s.at == 1 and s.sampler.stride != "quadratic" for s in mine["settings"]]]
+    mine = mine[(mine["seed"] == results.grid.seeds[0]) & (mine["measurement"] != "stride")]
+    axes = [a for a in ("sampler.steps", "sampler.skip") if a in mine and mine[a].nunique() > 1]
+    if axes:
+        mine = mine[mine["row"] == mine["row"].max()]
+    found = {}
+    for _, one in mine.iterrows():
+        words = list(results.grid.rows[one["row"]].values())
+        names = [f"{axis.split('.')[1]} {one[axis]:g}" for axis in axes] or [str(w) for w in words]
+        both = one["measurement"].removeprefix("fd").strip("_")
+        found[" ".join([*names, *([f"({both})"] if both else [])])] = one
+    return found
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="schedule_ablation"))
+    shown = {name: one for name, one in lines(results).items() if one["arrays"] is not None}
+    if not shown:
+        raise Refused(f"nothing is drawn yet: {results.command}", 1)
+    figure, panels = subplots(0.36 * len(shown) + 0.1, 4.9, nrows=len(shown), squeeze=False)
+    for axes, (name, one) in zip(panels[:, 0], shown.items()):
+        axes.imshow(tiled(read_arrays(one["arrays"])["samples"], COLUMNS, 1), cmap="gray")
+        axes.set_axis_off()
+        axes.text(-0.02, 0.5, name, transform=axes.transAxes, ha="right", va="center", size=6)
+    settings = next(iter(shown.values()))["settings"]
+    steps = "" if "steps" in next(iter(shown)) else f", {settings.sampler.steps or 'all'} steps"
+    caption = (
+        f"{results.grid.title} ({results.grid.paper}): images of one seed from the same noise in "
+        f"each column{steps}; not chosen."
+    )
+    publish(results, figure, caption, [], "samples")
+
+
+if __name__ == "__main__":
+    run(main)
