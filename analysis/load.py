@@ -18,10 +18,9 @@ import yaml
 from core.errors import Refused
 from experiments.grid import HERE as EXPERIMENTS
 from experiments.grid import Grid, expand
-from experiments.overrides import ROOT, Request, of_results
+from experiments.overrides import REFERENCE, Request, of_results
 from experiments.runs import Runs
 
-REFERENCE = ROOT / "results" / "reference"
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 

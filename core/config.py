@@ -127,6 +127,7 @@ class Housekeeping:
     snapshots: tuple[float, ...] = ()  # fractions of the training kept, beside those measured
     eval_batch: int = 128  # images per forward pass when measuring
     data_path: str = ""  # folder or zip of the data set
+    weights: Literal["trained", "reference"] = "trained"  # here, or those that come with the code
 
 
 @dataclass(frozen=True)

@@ -134,10 +134,13 @@ def load_trained(
     state = checkpoint.load(path)
     if from_dict(TrainConfig, json.loads(state["config"])) != config:
         raise Refused(f"{path} belongs to another configuration than its folder: delete it", code=1)
+    weights = state.get("model") if ema < 0 else state["ema"].get(str(ema))
+    if weights is None:
+        raise Refused(f"{path} holds the first average alone, and measure.ema={ema} is another")
     channels, size, classes = state["images"]
     device = build.device(housekeeping)
     model = build.network(config, channels, size, classes)
-    model.load_state_dict(state["model"] if ema < 0 else state["ema"][str(ema)])
+    model.load_state_dict(weights)
     model.to(device).eval().requires_grad_(False)
     shape = (channels, size, size)
     return Trained(config, model, device, shape, classes, state.get("timesteps", {}))

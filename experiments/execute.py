@@ -22,6 +22,7 @@ from experiments import claims, provenance
 from experiments.asked import Asked
 from experiments.claims import Claim
 from experiments.files import write_bytes, write_json
+from experiments.reference import Needed, adopt
 from experiments.runs import Run
 from experiments.stages import Course, Lost, acquire, disk_full_is_said, working
 
@@ -130,6 +131,12 @@ def _train_held(task: Task, course: Course) -> None:
     if ranks.writes:
         (run.folder / "trained").unlink(missing_ok=True)
     began = time.monotonic()
+    if task.housekeeping.weights == "reference":
+        ats = {*task.also_at, *(a.settings.at for a in task.missing)}
+        needed = Needed(frozenset(ats), frozenset(a.settings.ema for a in task.missing))
+        write_json(run.folder / "provenance.json", adopt(run, config, needed))
+        write_bytes(run.folder / "trained", b"")
+        return
     images = training_images(config.data, task.housekeeping.data_path or None)
     snapshots = {*task.housekeeping.snapshots, *task.also_at}
     snapshots |= {a.settings.at for a in task.asked}

@@ -14,6 +14,7 @@ from core.config import Housekeeping, from_dict
 from core.errors import Refused
 
 ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "results" / "reference"  # what comes with the code
 
 
 @dataclass(frozen=True)

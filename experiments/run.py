@@ -14,6 +14,8 @@
   list=true       show ids and states, run nothing
   plan=true       show what it would cost, at throughput=TFLOP/s; run nothing
   retry=failed    start runs again that failed
+  weights=reference  take the final weights that come with the code (scale=laptop, seed 0) instead
+                  of training: for a new measurement, sampler or variance
   results=FOLDER  where results go (default results/)
 
 Any configuration field can be set, by its dotted name (core/config.py has them all):

@@ -1,0 +1,71 @@
+"""Copy finished runs to where results are published: no checkpoints, the final average if asked.
+
+    python experiments/export.py results=FOLDER [to=results/reference] [scale=laptop] [grid=all]
+                                 [seeds=[0,1,2]] [weights=[0]]
+
+Takes the measurements that the grids ask for, and no others; a run that is not trained is left out,
+and so is what code gave that was not committed. weights: seeds whose final average is written as
+safetensors, for weights=reference. Running it again adds what is new.
+"""
+
+import sys
+from pathlib import Path
+
+from core import checkpoint, weights
+from core.errors import Refused
+from core.trained import snapshot_path
+from experiments.files import write_bytes
+from experiments.grid import Cell, expand_each
+from experiments.overrides import REFERENCE, parse, seeds_of
+from experiments.reference import WEIGHTS, published
+from experiments.runs import Run, Runs
+
+
+def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
+    """Copies what there is of a cell; the number of measurements."""
+    for path in published(run.folder):
+        write_bytes(to / path.name, path.read_bytes())
+    done = 0
+    for asked in cell.measurements:
+        stored = run.measurement(asked.id)
+        if stored is None or stored["provenance"].get("modified"):
+            continue
+        if run.arrays(asked.id).exists():
+            write_bytes(to / "measurements" / f"{asked.id}.npz", run.arrays(asked.id).read_bytes())
+        record = run.folder / "measurements" / f"{asked.id}.json"
+        write_bytes(to / "measurements" / record.name, record.read_bytes())
+        done += 1
+    path = snapshot_path(run.folder, 1.0, cell.config.optim.steps)
+    if with_weights and path:
+        write_bytes(to / WEIGHTS, weights.to_bytes(checkpoint.load(path)))
+    return done
+
+
+def main(words: list[str]) -> None:
+    """The command line."""
+    if not words or {"-h", "--help", "help"} & set(words):
+        print(__doc__.strip())
+        return
+    own = dict(word.split("=", 1) for word in words if word.startswith(("to=", "weights=")))
+    request = parse([w for w in words if not w.startswith(("to=", "weights="))], grid="all")
+    to = Path(own.get("to", REFERENCE)).resolve()
+    seeds = [int(x) for x in own.get("weights", "").strip("[]").split(",") if x]
+    if request.results == to:
+        raise Refused("results= and to= are the same folder")
+    runs, done, asked = Runs(request.results / "runs"), 0, 0
+    for grid in expand_each(request):
+        for cell in grid.cells:
+            run = runs.find(cell.run_id, cell.config)
+            asked += len(cell.measurements)
+            if run.trained:
+                folder = to / "runs" / run.folder.name
+                done += export(cell, run, folder, bool(seeds) and cell.seed in seeds_of(seeds))
+    print(f"{done} of {asked} measurements are in {to}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
