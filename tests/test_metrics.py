@@ -11,7 +11,13 @@ from core.data.images import Images
 from core.data.sources import load
 from core.errors import Refused
 from core.metrics import distances, features, train_fashion_cnn
-from core.metrics.distances import frechet, frechet_from_features, moments, reference_moments
+from core.metrics.distances import (
+    bootstrap_error,
+    frechet,
+    frechet_from_features,
+    moments,
+    reference_moments,
+)
 from core.metrics.features import FashionCNN, extractor, prepare
 
 D = 6
@@ -275,3 +281,15 @@ def test_a_failed_write_leaves_nothing(tmp_path, few, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         reference_moments(few, CountingExtractor(), tmp_path)
     assert [file.suffix for file in tmp_path.iterdir()] in ([], [".lock"])
+
+
+def test_the_bootstrap_has_the_spread_of_independent_samples():
+    """Of 40 samples of one distribution, whose distances spread as each one says."""
+    numbers = np.random.default_rng(0)
+    reference = np.zeros(3), np.eye(3)
+    samples = [numbers.normal(size=(400, 3)) + 0.5 for _ in range(40)]
+    spread = np.std([frechet(*moments(x), *reference) for x in samples], ddof=1)
+    errors = [bootstrap_error(x, reference, seed) for seed, x in enumerate(samples)]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.3)
+    assert bootstrap_error(samples[0], reference, 1) == bootstrap_error(samples[0], reference, 1)
+    assert bootstrap_error(samples[0], reference, 1) != bootstrap_error(samples[0], reference, 2)

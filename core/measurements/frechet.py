@@ -93,6 +93,7 @@ def measure_frechet(
     moments = distances.reference_moments(reference, features, work.cache)
     numbers = {
         "frechet": distances.frechet(*distances.moments(ours), *moments),
+        "standard_error": distances.bootstrap_error(ours, moments, settings.seed),
         "metric": f"FD ({features.name})",
         "images": settings.images,
         "reference": f"{reference.name}, {len(reference)} images",

@@ -14,6 +14,7 @@ from filelock import FileLock
 from core.data.images import Images
 from core.errors import Refused
 from core.metrics.features import Extractor
+from core.randomness import numpy_generator
 
 
 def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
@@ -52,6 +53,21 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frechet_from_features(a: np.ndarray, b: np.ndarray) -> float:
     """`frechet` between the moments of two sets of features, [n, d] and [m, d]."""
     return frechet(*moments(a), *moments(b))
+
+
+def bootstrap_error(
+    features: np.ndarray, reference: tuple[np.ndarray, np.ndarray], seed: int, draws: int = 50
+) -> float:
+    """Standard error of `frechet` by the sample of features [n, d], in squared feature units.
+
+    The spread over sets of n drawn from it with replacement (Efron 1979), which have larger
+    distances than the sample itself, but the same spread. The reference's moments count as exact.
+    """
+    n, found = len(features), []
+    for i in range(draws):
+        chosen = numpy_generator(seed, "fd bootstrap", i).integers(n, size=n)
+        found.append(frechet(*moments(features[chosen]), *reference))
+    return float(np.std(found, ddof=1))
 
 
 def reference_moments(
