@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis import all as everything
 from analysis import load as module
-from analysis import plot_learned_v, table_variance_ablation
+from analysis import plot_learned_v, table_fd_range, table_variance_ablation
 from analysis.load import load
 from analysis.tables import HOLE
 from core.config import metric_of, to_dict
@@ -134,3 +135,40 @@ def test_quantiles_come_from_the_histogram():
     low, middle, high = plot_learned_v.quantiles(made, [0.05, 0.5, 0.95])
     assert low == pytest.approx([0.525] * 3) and high == pytest.approx([0.975] * 3)
     assert middle == pytest.approx([0.75] * 3)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """analysis/all.py with two studies and without what takes long."""
+    monkeypatch.setattr(everything, "STUDIES", ("model_mix", "two_stage"))
+    monkeypatch.setattr(everything, "OTHERS", ("plot_alpha_bar",))
+    monkeypatch.setattr(table_fd_range, "main", lambda words: None)
+
+
+def test_everything_is_drawn_and_what_is_missing_is_named(few, results, capsys):
+    write(results, "two_stage")
+    everything.main([*WORDS, f"results={results}"])
+    out = capsys.readouterr().out
+    assert "plot_model_mix: nothing is measured yet" in out
+    assert "model_mix: 12 of 12 measurements are missing" in out and "two_stage: " not in out
+    assert (results / "figures" / "two_stage.smoke.png").exists()
+    assert (results / "figures" / "alpha_bar.png").exists()
+
+
+def test_the_check_wants_every_measurement_and_the_committed_tables(few, results, monkeypatch):
+    """Made-up results stand for the reference; the check writes nothing among them."""
+    reference = module.REFERENCE
+    monkeypatch.setattr(everything, "REFERENCE", reference)
+    for study in everything.STUDIES:
+        write(reference, study)
+    with pytest.raises(Refused, match=r"two_stage.smoke.md is not among the committed tables"):
+        everything.main([*WORDS, "--check"])
+    assert not (reference / "tables").exists()
+
+    for script, words in everything.scripts([*WORDS, f"results={reference}"], reference):
+        importlib.import_module(f"analysis.{script}").main(words)
+    everything.main([*WORDS, "--check"])
+
+    next(reference.glob("runs/*/measurements/*.json")).unlink()
+    with pytest.raises(Refused, match=r"1 of \d+ measurements are missing"):
+        everything.main([*WORDS, "--check"])
