@@ -74,7 +74,8 @@ def main(words: list[str]) -> None:
         f"# The range of Frechet distances, scale {request.scale}\n\n{markdown(ours)}\n\n{legend}"
     )
     print(text)
-    name = f"fd_range.{request.scale}"
+    changed = request.name.removeprefix(f"{request.grid}.")
+    name = f"fd_range.{changed}"
     say_written(write(request.results / "tables", name, {"md": text + "\n"}))
 
 

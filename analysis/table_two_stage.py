@@ -50,7 +50,8 @@ def main(words: list[str]) -> None:
     caption = (
         f"Class-conditional networks; two stages: images of {low}x{low} pixels, then enlarged. FD "
         f"(fashion_cnn) of {settings.images} images in {settings.sampler.steps or 'all'} steps of "
-        "each network, mean and standard error over seeds. The paper's column is another data set "
+        "each network, mean and standard error over seeds. Two stages are two trainings as long as "
+        "the single one's, and two chains for an image. The paper's column is another data set "
         "and other features. Images of the first seed, of the same classes."
     )
     publish(results, figure, caption, [("One stage and two", table(results))])

@@ -46,27 +46,46 @@ def not_applicable(config: TrainConfig, settings: Measurement, partner: bool = F
     return None
 
 
-def with_partners(
-    asked: tuple[Asked, ...], row: dict[str, Any], ids: list[tuple[dict[str, Any], str]]
-) -> tuple[Asked, ...]:
+@dataclass(frozen=True)
+class RowRun:
+    """A row of a grid, and its run for one seed."""
+
+    row: dict[str, Any]
+    id: str
+    config: TrainConfig
+
+
+def with_partners(asked: tuple[Asked, ...], own: RowRun, rows: list[RowRun]) -> tuple[Asked, ...]:
     """The measurements of a row with the ids of the runs that take part in them.
 
-    ids: every row of the grid with its run's id, for one seed. A row is no partner of itself:
-    what would make it one is left out.
+    rows: all of the grid. A row is no partner of itself: what would make it one is left out.
+    Refused when there is no such row, or its network cannot take part.
     """
     found = []
     for item in asked:
         if item.with_row is None:
             found.append(item)
             continue
-        wanted = row | item.with_row
-        id = next((id for other, id in ids if other == wanted), None)
-        if id is None:
+        wanted = own.row | item.with_row
+        other = next((other for other in rows if other.row == wanted), None)
+        if other is None:
             raise Refused(f"measure.{item.name}: no row of this grid is {wanted}")
-        if wanted != row:
-            settings = replace(item.settings, partner=id)
+        if wanted != own.row:
+            if unfit := _unfit(own.config, other.config):
+                raise Refused(f"measure.{item.name}: {unfit}")
+            settings = replace(item.settings, partner=other.id)
             found.append(replace(item, settings=settings, id=digest(settings, metric_of(settings))))
     return tuple(found)
+
+
+def _unfit(config: TrainConfig, partner: TrainConfig) -> str | None:
+    """Why a network cannot take part in measurements of another, or None."""
+    low = config.data.low
+    if low and (partner.data.low or partner.data.size != low):
+        return f"what is enlarged must come from a network of data.size={low} without data.low"
+    if not low and (config.data, config.diffusion) != (partner.data, partner.diffusion):
+        return "two networks can be mixed only for the same data and the same chain"
+    return None
 
 
 def measurements_of(

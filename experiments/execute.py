@@ -22,7 +22,7 @@ from experiments import claims, provenance
 from experiments.asked import Asked
 from experiments.claims import Claim
 from experiments.files import write_bytes, write_json
-from experiments.reference import Needed, adopt
+from experiments.reference import adopt, adopted, enough
 from experiments.runs import Run
 from experiments.stages import Course, Lost, acquire, disk_full_is_said, working
 
@@ -58,6 +58,8 @@ class Task:
         steps = self.config.optim.steps
         if not self.run.trained:
             return True
+        if adopted(self.run) and not enough(self.missing):
+            return True
         ats = {*self.also_at, *(a.settings.at for a in self.missing)}
         return any(snapshot_path(self.run.folder, at, steps) is None for at in ats)
 
@@ -77,7 +79,8 @@ def execute(task: Task, course: Course) -> str:
     _open(task, ranks)
     if task.part != "measurements":
         (training,) = ranks.any(ranks.writes and task.needs_training)
-        if training and not _train(task, course):
+        # Who trains it for a measurement of another run leaves this one's measurements alone.
+        if training and not _train(task, _patient(course) if task.also_at else course):
             return "busy"
     if task.part == "training":
         return "done"
@@ -86,6 +89,11 @@ def execute(task: Task, course: Course) -> str:
     if course.wait != "no":
         waiting = [a for a in waiting if not _measure(task, a, course)]
     return "busy" if waiting else "done"
+
+
+def _patient(course: Course) -> Course:
+    """The course that waits for others to end, unless it does not wait at all."""
+    return course if course.wait == "no" else replace(course, wait="until done")
 
 
 def _open(task: Task, ranks: Ranks) -> None:
@@ -128,15 +136,15 @@ def _train(task: Task, course: Course) -> bool:
 
 def _train_held(task: Task, course: Course) -> None:
     run, config, ranks = task.run, task.config, course.ranks
-    if ranks.writes:
-        (run.folder / "trained").unlink(missing_ok=True)
-    began = time.monotonic()
     if task.housekeeping.weights == "reference":
-        ats = {*task.also_at, *(a.settings.at for a in task.missing)}
-        needed = Needed(frozenset(ats), frozenset(a.settings.ema for a in task.missing))
-        write_json(run.folder / "provenance.json", adopt(run, config, needed))
+        write_json(run.folder / "provenance.json", adopt(run, config, task.missing, task.also_at))
         write_bytes(run.folder / "trained", b"")
         return
+    if ranks.writes:
+        (run.folder / "trained").unlink(missing_ok=True)
+        if adopted(run):
+            shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    began = time.monotonic()
     images = training_images(config.data, task.housekeeping.data_path or None)
     snapshots = {*task.housekeeping.snapshots, *task.also_at}
     snapshots |= {a.settings.at for a in task.asked}
@@ -165,7 +173,7 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
     run, claim, partner = task.run, None, task.partner(asked)
     if partner and partner.needs_training:
         _open(partner, ALONE)
-        if not _train(partner, replace(course, ranks=ALONE)):
+        if not _train(partner, _patient(replace(course, ranks=ALONE))):
             return False
     helping = task.helping and in_parts(asked.settings)
     if not helping and (claim := acquire(run, asked.id, course)) is None:

@@ -4,8 +4,8 @@
                                  [seeds=[0,1,2]] [weights=[0]]
 
 Takes the measurements that the grids ask for, and no others; a run that is not trained is left out,
-and so is what code gave that was not committed. weights: seeds whose final average is written as
-safetensors, for weights=reference. Running it again adds what is new.
+and so are trainings and measurements by code that was not committed. weights: seeds whose final
+average is written as safetensors, for weights=reference. Running it again adds what is new.
 """
 
 import sys
@@ -14,15 +14,18 @@ from pathlib import Path
 from core import checkpoint, weights
 from core.errors import Refused
 from core.trained import snapshot_path
-from experiments.files import write_bytes
+from experiments.files import read_json, write_bytes
 from experiments.grid import Cell, expand_each
-from experiments.overrides import REFERENCE, parse, seeds_of
-from experiments.reference import WEIGHTS, published
+from experiments.overrides import REFERENCE, parse
+from experiments.reference import WEIGHTS, adopted, published
 from experiments.runs import Run, Runs
 
 
 def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
     """Copies what there is of a cell; the number of measurements."""
+    record = read_json(run.folder / "provenance.json") or {}
+    if record.get("modified") or adopted(run):
+        return 0
     for path in published(run.folder):
         write_bytes(to / path.name, path.read_bytes())
     done = 0
@@ -49,9 +52,11 @@ def main(words: list[str]) -> None:
     own = dict(word.split("=", 1) for word in words if word.startswith(("to=", "weights=")))
     request = parse([w for w in words if not w.startswith(("to=", "weights="))], grid="all")
     to = Path(own.get("to", REFERENCE)).resolve()
-    seeds = [int(x) for x in own.get("weights", "").strip("[]").split(",") if x]
+    given = parse([f"seeds={own['weights']}"]).seeds if "weights" in own else ()
     if request.results == to:
         raise Refused("results= and to= are the same folder")
+    if not (request.results / "runs").is_dir():
+        raise Refused(f"{request.results} has no runs: results= names the folder to publish from")
     runs, done, asked = Runs(request.results / "runs"), 0, 0
     for grid in expand_each(request):
         for cell in grid.cells:
@@ -59,8 +64,8 @@ def main(words: list[str]) -> None:
             asked += len(cell.measurements)
             if run.trained:
                 folder = to / "runs" / run.folder.name
-                done += export(cell, run, folder, bool(seeds) and cell.seed in seeds_of(seeds))
-    print(f"{done} of {asked} measurements are in {to}")
+                done += export(cell, run, folder, cell.seed in given)
+    print(f"{done} of {asked} measurements copied to {to}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import yaml
 from core.config import GANConfig, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
-from experiments.asked import Asked, measurements_of, with_partners
+from experiments.asked import Asked, RowRun, measurements_of, with_partners
 from experiments.limits import check
 from experiments.overrides import (
     HOUSEKEEPING,
@@ -131,9 +131,11 @@ def expand(request: Request) -> Grid:
     cells = []
     for seed in seeds:
         configs = [replace(config, seed=seed) for _, config, _ in ready]
-        ids = [(row, digest(config)) for (row, _, _), config in zip(ready, configs)]
-        for (row, _, asked), config, (_, id) in zip(ready, configs, ids):
-            cells.append(Cell(row, seed, config, id, with_partners(asked, row, ids)))
+        rows = [RowRun(row, digest(c), c) for (row, _, _), c in zip(ready, configs)]
+        for (row, _, asked), own in zip(ready, rows):
+            cells.append(Cell(row, seed, own.config, own.id, with_partners(asked, own, rows)))
+    if grid.get("measure") and not any(cell.measurements for cell in cells):
+        raise Refused(f"nothing that {request.grid} measures has a meaning with these settings")
     _refuse_twins(cells)
     return Grid(
         request.grid,

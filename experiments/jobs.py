@@ -119,9 +119,11 @@ class Job:
         ranks = _join()
         try:
             if ranks.world > 1 and task.part != "measurements":
-                training = replace(task, part="training")
-                if execute(training, replace(course, ranks=ranks)) == "busy":
+                together = replace(course, ranks=ranks)
+                if execute(replace(task, part="training"), together) == "busy":
                     return f"others work on {task.run.id}"
+                for partner in task.partners if task.part == "all" else ():
+                    execute(partner, together)
         finally:
             distributed.leave()
         if ranks.world > 1:
@@ -173,7 +175,9 @@ class Job:
 
 def _mark(task: Task) -> list:
     """Something that changes when anything of a task gets done."""
-    files = (path for path in task.run.folder.rglob("*") if path.suffix in (".pt", ".npz", ".json"))
+    folders = [one.run.folder for one in (task, *task.partners)]
+    files = (path for folder in folders for path in folder.rglob("*"))
+    files = (path for path in files if path.suffix in (".pt", ".npz", ".json"))
     own = ("owner", "progress", "requeued", "submitted", ".")
     return sorted(path.name for path in files if not path.name.startswith(own))
 

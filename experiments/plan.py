@@ -175,7 +175,8 @@ def price(
     form: (channels, size, classes) of data that are not here; None: they are.
     """
     config, keeping = task.config, task.housekeeping
-    if form is None:
+    theirs = config.data.name == "folder" and form
+    if not theirs:
         images = build.training_images(config.data, keeping.data_path or None)
         form = images.channels, images.size, images.classes
     else:
@@ -184,7 +185,12 @@ def price(
     flops = {"train": trained.flops}
     missing = flops["train"] if task.needs_training else 0.0
     for asked in task.asked:
-        more = measurement_evaluations(config, asked.settings) * trained.drawing.forward_flops
+        evaluations = measurement_evaluations(config, asked.settings)
+        more = evaluations * trained.drawing.forward_flops
+        if (partner := task.partner(asked)) and config.data.low:
+            # Half of the evaluations are of the network that draws what this one enlarges.
+            small = training(partner.config, (form[0], config.data.low, form[2]), keeping)
+            more = evaluations / 2 * (trained.drawing.forward_flops + small.drawing.forward_flops)
         flops[asked.name] = flops.get(asked.name, 0.0) + more
         missing += more if asked in task.missing else 0.0
     averages = len(config.optim.ema)

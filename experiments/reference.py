@@ -1,13 +1,14 @@
 """Trained weights that come with the code, and what else of a run is published."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from core import checkpoint, weights
-from core.config import TrainConfig, from_dict
+from core.config import GradientNoise, TrainConfig, from_dict
 from core.errors import Refused
 from core.training import SNAPSHOT
+from experiments.asked import Asked
 from experiments.files import read_json
 from experiments.overrides import REFERENCE
 from experiments.runs import Run, Runs
@@ -15,18 +16,22 @@ from experiments.runs import Run, Runs
 WEIGHTS = "weights.safetensors"
 
 
-@dataclass(frozen=True)
-class Needed:
-    """What measurements need of a training: fractions of it, and averages."""
-
-    ats: frozenset[float]
-    averages: frozenset[int]
+def adopted(run: Run) -> bool:
+    """Whether the run's weights were taken from the reference."""
+    return (read_json(run.folder / "provenance.json") or {}).get("weights") == "reference"
 
 
-def adopt(run: Run, config: TrainConfig, needed: Needed) -> dict:
+def enough(asked: Iterable[Asked]) -> bool:
+    """Whether the final average is all that the measurements need."""
+    settings = [item.settings for item in asked]
+    return not any(s.at != 1 or s.ema or isinstance(s, GradientNoise) for s in settings)
+
+
+def adopt(run: Run, config: TrainConfig, asked: list[Asked], also_at: tuple[float, ...]) -> dict:
     """Makes the reference's weights the run's own final snapshot; returns their provenance.
 
-    Refused when they do not come with the code or are not all that is needed.
+    asked, also_at: what they are needed for. Refused when they do not come with the code or are not
+    all that is needed.
     """
     theirs = Runs(REFERENCE / "runs").find(run.id, config).folder
     if not (theirs / WEIGHTS).exists():
@@ -34,7 +39,7 @@ def adopt(run: Run, config: TrainConfig, needed: Needed) -> dict:
             f"weights=reference: none of run {run.id} come with the code, which has those of "
             "seed 0 at scale=laptop; leave the word out and it is trained"
         )
-    if needed.ats - {1.0} or needed.averages - {0}:
+    if not enough(asked) or set(also_at) - {1.0}:
         raise Refused(
             f"weights=reference has the final average of {run.id} alone, and a measurement needs "
             "another snapshot or average; leave the word out and it is trained"

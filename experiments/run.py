@@ -86,8 +86,10 @@ def tasks_of(runs: list[tuple[Run, list[Cell]]], request: Request) -> list:
     from experiments.execute import Task  # late: torch takes seconds to import
 
     tasks, needed = {}, {}  # by the run's id; needed: fractions of it that others ask for
+    failed = failed_partners(runs, request)
     for run, cells in runs:
         asked = {item.id: item for cell in cells for item in cell.measurements}
+        asked = {id: item for id, item in asked.items() if item.partner not in failed}
         words, keeping = f"{cells[0].words} seed {cells[0].seed}", request.housekeeping
         cache, config = request.results / "cache", cells[0].config
         task = Task(words, run, config, tuple(asked.values()), keeping, cache)
@@ -104,6 +106,14 @@ def tasks_of(runs: list[tuple[Run, list[Cell]]], request: Request) -> list:
     return list(tasks.values())
 
 
+def failed_partners(runs: list[tuple[Run, list[Cell]]], request: Request) -> set[str]:
+    """Ids of runs that failed and are not tried again, without which others cannot be measured."""
+    partners = {item.partner for _, cells in runs for cell in cells for item in cell.measurements}
+    if request.retry == "failed" or partners == {""}:
+        return set()
+    return {run.id for run, _ in runs if run.id in partners and run.state == "failed"}
+
+
 def plan(grids: list[Grid], request: Request, runs: Runs) -> str:
     """What the grids cost, as text."""
     from experiments import plan  # late, as above
@@ -117,9 +127,12 @@ def plan(grids: list[Grid], request: Request, runs: Runs) -> str:
 
 def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list[str], list[Run]]:
     """Ids of the runs with something missing, and runs left out because they failed before."""
-    todo, failed_before = [], []
-    for run, cells in distinct(grids, runs):
-        if run.trained and all(run.has(asked.id) for cell in cells for asked in cell.measurements):
+    todo, failed_before, everything = [], [], distinct(grids, runs)
+    failed = failed_partners(everything, request)
+    for run, cells in everything:
+        asked = [item for cell in cells for item in cell.measurements]
+        asked = [item for item in asked if item.partner not in failed]
+        if run.trained and all(run.has(item.id) for item in asked):
             continue
         if run.state == "failed" and request.retry != "failed":
             failed_before.append(run)

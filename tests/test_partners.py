@@ -1,5 +1,6 @@
 """Measurements that two runs take part in: mixed networks, and one that enlarges."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,15 +28,17 @@ from core.errors import Refused
 from core.measurements import draw_images, measure
 from core.measurements.bound import measure_likelihood
 from core.parts import Work
-from core.trained import Mixed, Trained, load_trained
+from core.trained import Mixed, Trained, load_trained, snapshot_path
 from core.training import train
-from experiments import run as command
-from experiments.asked import not_applicable
+from experiments import claims, jobs
+from experiments.asked import Asked, RowRun, not_applicable, with_partners
+from experiments.execute import Task, execute
 from experiments.files import read_json
 from experiments.grid import expand
 from experiments.overrides import parse
 from experiments.run import distinct, tasks_of
 from experiments.runs import Runs
+from experiments.stages import Course
 
 KEEPING = Housekeeping(device="cpu", eval_batch=32)
 CONFIG = TrainConfig(
@@ -44,6 +47,7 @@ CONFIG = TrainConfig(
     optim=OptimConfig(steps=3, batch_size=8, lr=2e-3, ema=(0.5,)),
 )
 FULL = Likelihood(images=6, estimator="full")
+COURSE = Course(lambda *_: None, lambda: False)
 DRAWN = Frechet(images=70, sampler=SamplerConfig(steps=3))
 
 
@@ -250,30 +254,103 @@ def test_why_a_measurement_with_a_partner_makes_no_sense():
     assert not_applicable(CONFIG, Likelihood(ends=0.1), True) is None
 
 
+def two_stage(results: Path, *words: str) -> dict[str, Task]:
+    """The grid's tasks, by the row's word, very small."""
+    small = ["optim.steps=2", "measure.images=66", "measure.sampler.steps=2", "device=cpu"]
+    request = parse(["grid=two_stage", "scale=smoke", f"results={results}", *small, *words])
+    tasks = tasks_of(distinct([expand(request)], Runs(results / "runs")), request)
+    return {task.words.split()[0]: task for task in tasks}
+
+
 def test_a_measurement_trains_the_other_run_when_it_is_not_there(tmp_path):
     """In whatever order things are done; and the weights that it needs are kept then."""
-    from experiments.execute import execute
-    from experiments.stages import Course
-
-    words = ["grid=two_stage", "scale=smoke", f"results={tmp_path}", "optim.steps=2"]
-    words += ["measure.images=66", "measure.sampler.steps=2", "device=cpu"]
-    request = parse(words)
-    tasks = tasks_of(distinct([expand(request)], Runs(tmp_path / "runs")), request)
-    upsampler = next(task for task in tasks if task.words.startswith("upsampler"))
+    upsampler = two_stage(tmp_path)["upsampler"]
     (low,) = upsampler.partners
     assert low.needs_training
-    course = Course(lambda *_: None, lambda: False)
-    assert execute(upsampler, course) == "done"
+    assert execute(upsampler, COURSE) == "done"
     assert not low.needs_training and low.run.trained
     (asked,) = upsampler.asked
     stored = read_json(upsampler.run.folder / "measurements" / f"{asked.id}.json")
     assert stored["config"]["partner"] == low.run.id
-    assert command.main([*words, "list=true"]) == 0
 
 
 def test_a_training_whose_weights_another_run_needs_is_done_again_if_they_are_gone(tmp_path):
-    words = ["grid=two_stage", "scale=smoke", f"results={tmp_path}", "measure.at=0.5"]
-    request = parse(words)
-    tasks = tasks_of(distinct([expand(request)], Runs(tmp_path / "runs")), request)
-    low = next(task for task in tasks if task.words.startswith("low"))
-    assert low.also_at == (0.5,)
+    """At the fraction of the training that is asked for, and while nothing else misses them."""
+    words = ["measure.at=0.5"]
+    tasks = two_stage(tmp_path, *words)
+    assert tasks["low"].also_at == (0.5,)
+    assert execute(tasks["low"], COURSE) == "done"
+    shutil.rmtree(tasks["low"].run.folder / "checkpoints")
+    assert execute(tasks["upsampler"], COURSE) == "done"
+    assert snapshot_path(tasks["low"].run.folder, 0.5, 2)
+    assert not tasks["upsampler"].missing
+    assert two_stage(tmp_path, *words)["low"].also_at == ()  # nobody needs them any more
+
+
+def test_a_job_waits_for_a_partner_that_another_one_trains(tmp_path):
+    """However sure it is that the other lives: nobody else takes its measurements."""
+    tasks = two_stage(tmp_path)
+    low = tasks["low"].run
+    low.folder.mkdir(parents=True)
+    claim = claims.acquire(low.claim())
+    waited = []
+
+    def report(stage, done, total, words):
+        if stage.startswith("waiting"):
+            waited.append(stage)
+            claim.release()
+
+    assert execute(tasks["upsampler"], Course(report, lambda: False, "until sure")) == "done"
+    assert waited and not tasks["upsampler"].missing
+
+
+def test_a_training_that_others_need_waits_for_whoever_does_it(tmp_path):
+    """Else its job would end, and its measurements be released before there are weights."""
+    tasks = two_stage(tmp_path)
+    low = tasks["low"].run
+    low.folder.mkdir(parents=True)
+    claim = claims.acquire(low.claim())
+    course = Course(lambda *_: claim.release(), lambda: False, "until sure")
+    assert execute(replace(tasks["low"], part="training"), course) == "done" and low.trained
+
+
+def test_progress_of_a_partner_is_progress(tmp_path):
+    tasks = two_stage(tmp_path)
+    before = jobs._mark(tasks["upsampler"])
+    (tasks["low"].run.folder / "checkpoints").mkdir(parents=True)
+    (tasks["low"].run.folder / "checkpoints" / "checkpoint-00000001.x.pt").touch()
+    assert jobs._mark(tasks["upsampler"]) != before
+
+
+def test_what_needs_a_run_that_failed_is_left_until_it_is_tried_again(tmp_path, capsys):
+    tasks = two_stage(tmp_path)
+    tasks["low"].run.folder.mkdir(parents=True)
+    tasks["low"].run.error_file().write_text("training diverged\n")
+    again = two_stage(tmp_path)
+    assert not again["upsampler"].asked and not again["upsampler"].partners
+    assert [a.name for a in two_stage(tmp_path, "retry=failed")["upsampler"].asked] == ["fd_two"]
+
+
+ROWS = [
+    RowRun({"stage": "a"}, "1", CONFIG),
+    RowRun({"stage": "b"}, "2", replace(CONFIG, diffusion=DiffusionConfig(T=41))),
+    RowRun({"stage": "c"}, "3", replace(CONFIG, data=DataConfig(low=8))),
+    RowRun({"stage": "b"}, "4", replace(CONFIG, data=DataConfig(size=4))),
+]
+
+
+def asked(name, **settings):
+    kind = Likelihood if name == "nll" else Frechet
+    return (Asked(name, {}, kind(**settings), "id", {"stage": "b"}),)
+
+
+def test_networks_that_do_not_fit_together_are_refused():
+    with pytest.raises(Refused, match="two networks can be mixed only for the same data"):
+        with_partners(asked("nll", ends=0.1), ROWS[0], ROWS[:2])
+    with pytest.raises(Refused, match=r"must come from a network of data\.size=8 without"):
+        with_partners(asked("fd"), ROWS[2], ROWS[2:])
+
+
+def test_a_bound_of_averaged_images_is_of_their_size(runs, tmp_path):
+    result = measure(*runs["low"], FULL, Work(KEEPING, tmp_path / "low", tmp_path))
+    assert result.numbers["images"] == 6

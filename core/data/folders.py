@@ -15,6 +15,7 @@ from core.data.fashion_mnist import Split
 from core.data.identity import is_image
 from core.data.images import Images
 from core.errors import Refused
+from core.randomness import numpy_generator
 
 HOLD_OUT = 10  # without splits, one image in so many is a test image
 
@@ -60,7 +61,8 @@ def load_folder(path: Path, split: Split) -> Images:
         CLASS/FILE                 every tenth image of each class, in sorted order, is test
         FILE                       every tenth image is test; without labels
 
-    Labels number the sorted class names of both splits. Images are grey (C = 1) when all the
+    A split's images come in an order of their own, which depends on their number alone. Labels
+    number the sorted class names of both splits. Images are grey (C = 1) when all the
     split's files are stored as 8-bit grey, otherwise RGB (C = 3). Raises Refused when the layout
     is none of these, the split is empty, a file is unreadable, or sizes differ or are not square.
     """
@@ -75,7 +77,10 @@ def load_folder(path: Path, split: Split) -> Images:
     if not chosen:
         remedy = f"add {split}/" if members[0].split else f"every {HOLD_OUT}th is test, add more"
         raise Refused(f"'{path}' has no {split} images: {remedy}")
-    pixels = _decode(archive, [member.name for member in chosen])
+    # Mixed, always in the same way: the first few of a split shall not be of one class.
+    order = numpy_generator(0, "order of files", split).permutation(len(chosen))
+    pixels = _decode(archive, [member.name for member in chosen])[order]
+    chosen = [chosen[i] for i in order]
     name = f"{path.resolve().name.removesuffix('.zip')} {split}"
     if classes == [""]:
         return Images(name, pixels, None, 0)

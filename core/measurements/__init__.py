@@ -19,7 +19,7 @@ from core.config import (
     metric_of,
 )
 from core.data.images import Images
-from core.data.sources import load_once
+from core.data.sources import at_size, load_once
 from core.errors import Refused
 from core.measurements.bound import measure_likelihood
 from core.measurements.frechet import draw_images, measure_frechet
@@ -79,6 +79,8 @@ def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeep
     split = measurement.split if of_split else measurement.reference
     images = load_once(config.data.name, split, housekeeping.data_path or None)
     if of_split:
+        if config.data.size:
+            images = at_size(images, config.data.size, "data.size")
         if measurement.images > len(images):
             raise Refused(
                 f"{images.name} has {len(images)} images: lower measure.{metric_of(measurement)}"
