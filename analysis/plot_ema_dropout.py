@@ -29,7 +29,8 @@ def main(words: list[str]) -> None:
     figure, panels = subplots(2.6, 6.8, ncols=len(rows), sharey=True)
     found = {}
     for row, (axes, words) in enumerate(zip(panels, rows)):
-        for place, rate in enumerate(rates):
+        for place in sorted(set(results.of("fd")["ema"])):
+            rate = rates[place]
             curve = curves.points(results, "fd", row, "at", ema=place)
             found[f"dropout {words['unet.dropout']:g}, EMA {rate:g}"] = curve
             curve = curve.assign(x=curve["x"] * steps)

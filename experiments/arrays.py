@@ -69,7 +69,7 @@ def _measuring(title: str, tasks: Iterable[Task], pack: int, share: int) -> list
         for asked in task.missing:
             shared = in_parts(asked.settings)
             helpers = max(1, math.ceil(asked.settings.images / share)) if shared else 1
-            words = f"{task.words} {asked.name}"
+            words = f"{task.words} {asked.words}"
             one = replace(task, words=words, asked=(asked,), helping=helpers > 1)
             single += [one] * helpers
     return _packed(title, single, pack)

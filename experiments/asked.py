@@ -25,6 +25,12 @@ class Asked:
     with_row: dict[str, Any] | None = None
 
     @property
+    def words(self) -> str:
+        """Its name and its axes' values, for people and for telling how much of a task is done."""
+        values = (f"{axis.rpartition('.')[2]} {value}" for axis, value in self.axes.items())
+        return " ".join([self.name, *values])
+
+    @property
     def partner(self) -> str:
         """Id of the other run that takes part, or nothing."""
         return getattr(self.settings, "partner", "")
@@ -89,17 +95,20 @@ def _unfit(config: TrainConfig, partner: TrainConfig) -> str | None:
 
 
 def measurements_of(
-    config: TrainConfig, grid: dict, scale: dict, layers: list[dict[str, Any]]
+    config: TrainConfig, study: str, grid: dict, scale: dict, layers: list[dict[str, Any]]
 ) -> tuple[Asked, ...]:
     """Every measurement of a cell: scale's settings < the grid's < layers < its own axes.
+
+    The scale may have other values for an axis of a study's measurement.
 
     Those that have no meaning for the training are left out. In a layer `measure.FIELD` is for
     every measurement that has the field, and `measure.NAME.FIELD` for the one of that name.
     """
     asked = []
+    of_scale = (scale.get("axes") or {}).get(study, {})
     for name, entry in (grid.get("measure") or {}).items():
         entry = dict(entry)
-        metric, axes = entry.pop("metric", None), entry.pop("axes", {})
+        metric, axes = entry.pop("metric", None), entry.pop("axes", {}) | of_scale.get(name, {})
         with_row = entry.pop("with_row", None)
         if metric not in METRICS:
             raise Refused(

@@ -51,5 +51,5 @@ def task_costs(task: Task) -> dict[str, float]:
     costs = {"train": training_evaluations(task.config)} if training else {}
     for asked in task.missing if task.part != "training" else ():
         more = measurement_evaluations(task.config, asked.settings)
-        costs[asked.name] = costs.get(asked.name, 0.0) + more
+        costs[asked.words] = costs.get(asked.words, 0.0) + more
     return costs

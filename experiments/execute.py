@@ -187,7 +187,7 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
                 task.housekeeping,
                 run.folder / "measurements" / f"{asked.id}.part",
                 task.cache,
-                progress=lambda done, total, words: report(asked.name, done, total, words),
+                progress=lambda done, total, words: report(asked.words, done, total, words),
                 stop=course.stop,
                 claim=lambda which: _claim_of_part(run, asked, which),
                 helping=helping,

@@ -44,7 +44,7 @@ STUDIES = (
     "gan_comparison",
     "sampling_steps",
 )
-SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "terms", "form"}
+SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def expand(request: Request) -> Grid:
             config = replace(config, gan=GANConfig())
         if config.data.name == "folder":
             config = replace(config, data=replace(config.data, digest=data))
-        asked = measurements_of(config, grid, scale, [base, values, typed_in])
+        layers = [base, values, typed_in]
+        asked = measurements_of(config, request.grid, grid, scale, layers)
         check(config, {item.name: item.settings for item in asked})
         ready.append((row, config, asked))
     cells = []
