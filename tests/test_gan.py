@@ -344,9 +344,9 @@ def test_a_frechet_distance_takes_one_evaluation_per_image(tmp_path):
 def test_what_has_no_meaning_for_a_gan_is_left_out_of_a_grid():
     names = {"nll": "nll", "fd": "frechet", "v": "learned_v", "noise": "gradient_noise"}
     grid = {"measure": {name: {"metric": metric} for name, metric in names.items()}}
-    assert [a.name for a in measurements_of(CONFIG, grid, {}, [])] == ["fd"]
+    assert [a.name for a in measurements_of(CONFIG, "mine", grid, {}, [])] == ["fd"]
     hybrid = replace(CONFIG, objective=ObjectiveConfig("hybrid"))
-    assert [a.name for a in measurements_of(hybrid, grid, {}, [])] == list(names)
+    assert [a.name for a in measurements_of(hybrid, "mine", grid, {}, [])] == list(names)
     for settings in (Likelihood(), LearnedVariance(), GradientNoise()):
         assert "a GAN has neither a likelihood" in not_applicable(CONFIG, settings)
     assert not_applicable(CONFIG, Frechet()) is None
