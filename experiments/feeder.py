@@ -6,6 +6,8 @@ submitit's own local executor starts all at once, and knows no dependencies.
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import submitit
 
@@ -76,3 +78,25 @@ class Feeder:
             signal.signal(signal.SIGINT, before)
         self._running[id(job)] = sent
         self._submission.sent(job, sent.job_id)
+
+
+@contextmanager
+def unmissable_interrupt() -> Iterator[None]:
+    """Ctrl-C ends in KeyboardInterrupt, at the latest when the block does.
+
+    Python drops one that is raised in a destructor. The jobs have had it as well, and without this
+    they would seem to have failed.
+    """
+    noted = []
+
+    def note(number: int, frame) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            raise KeyboardInterrupt

@@ -32,10 +32,8 @@ The same command again continues what was interrupted and does nothing for what 
 """
 
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,7 +191,7 @@ def launch_jobs(
 ) -> int:
     """By jobs of a cluster, or by processes that submitit starts here."""
     from experiments import submit  # late, as above
-    from experiments.feeder import Feeder
+    from experiments.feeder import Feeder, unmissable_interrupt
 
     submit.check_shares(tasks, profile)
     shape = submit.Shape(request.pack, request.split, request.split_images)
@@ -220,28 +218,6 @@ def launch_jobs(
         if feeder:
             feeder.stop()
         raise
-
-
-@contextmanager
-def unmissable_interrupt() -> Iterator[None]:
-    """Ctrl-C ends in KeyboardInterrupt, at the latest when the block does.
-
-    Python drops one that is raised in a destructor. The jobs have had it as well, and without this
-    they would seem to have failed.
-    """
-    noted = []
-
-    def note(number: int, frame) -> None:
-        noted.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if noted:
-            raise KeyboardInterrupt
 
 
 def follow(title: str, tasks: list, analysis: Analysis, step: Callable[[], bool]) -> int:
