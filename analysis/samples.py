@@ -1,6 +1,26 @@
 """Drawn images side by side."""
 
+from pathlib import Path
+
 import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.load import read_arrays
+from analysis.plots import subplots
+
+
+def beside(shown: dict[str, Path | None], columns: int, width: float) -> Figure:
+    """A panel of columns x columns images for each title; without a file it stays empty.
+
+    shown: title -> arrays of a Frechet distance. width: of the figure, in inches.
+    """
+    figure, panels = subplots(width / len(shown) + 0.15, width, ncols=len(shown))
+    for axes, (title, path) in zip(panels, shown.items()):
+        axes.set_axis_off()
+        axes.set_title(title)
+        if path is not None:
+            axes.imshow(tiled(read_arrays(path)["samples"], columns), cmap="gray")
+    return figure
 
 
 def tiled(images: np.ndarray, columns: int, rows: int | None = None) -> np.ndarray:

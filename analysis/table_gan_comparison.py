@@ -11,10 +11,10 @@ takes the same words as experiments/run.py.
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results, load, printed, read_arrays
-from analysis.plots import subplots
+from analysis.load import Results, load, printed
+from analysis.plots import COLUMN
 from analysis.publish import publish
-from analysis.samples import tiled
+from analysis.samples import beside
 from analysis.script import run
 from analysis.tables import HOLE, number
 from core.build import training_images
@@ -71,13 +71,9 @@ def main(words: list[str]) -> None:
     frame = results.of("fd")
     if frame["value"].isna().all():
         raise Refused(f"nothing is measured yet: {results.command}", 1)
-    figure, panels = subplots(1.75, 5.1, ncols=len(results.grid.rows))
-    for row, (axes, of_row) in enumerate(zip(panels, results.grid.rows)):
-        axes.axis("off")
-        axes.set_title(of_row["model"])
-        arrays = frame[frame["row"] == row]["arrays"].dropna()
-        if len(arrays):
-            axes.imshow(tiled(read_arrays(arrays.iloc[0])["samples"], 6), cmap="gray")
+    shown = {}
+    for row, words in enumerate(results.grid.rows):
+        shown[words["model"]] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)
     settings, result = frame["settings"].iloc[0], frame["result"].dropna().iloc[-1]
     caption = (
         f"Class-conditional. FD (fashion_cnn), and precision and recall of {settings.neighbours} "
@@ -87,6 +83,7 @@ def main(words: list[str]) -> None:
         "networks. The paper's columns: ImageNet 64, 50K images, Inception features. Images of the "
         "first seed, of the same classes in each place."
     )
+    figure = beside(shown, 6, 1.5 * COLUMN)
     publish(results, figure, caption, [("A GAN and two diffusion models", table(results))])
 
 

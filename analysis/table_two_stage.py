@@ -11,10 +11,10 @@ takes the same words as experiments/run.py.
 import pandas as pd
 
 from analysis import curves
-from analysis.load import Results, load, printed, read_arrays
-from analysis.plots import subplots
+from analysis.load import Results, load, printed
+from analysis.plots import COLUMN
 from analysis.publish import publish
-from analysis.samples import tiled
+from analysis.samples import beside
 from analysis.script import run
 from core.errors import Refused
 from experiments.overrides import parse
@@ -38,13 +38,9 @@ def main(words: list[str]) -> None:
     results = load(parse(words, grid="two_stage"))
     if results.frame["value"].isna().all():
         raise Refused(f"nothing is measured yet: {results.command}", 1)
-    figure, panels = subplots(1.9, ncols=2)
-    for axes, (name, (_, measurement, _)) in zip(panels, LINES.items()):
-        axes.axis("off")
-        axes.set_title(name)
-        arrays = results.of(measurement)["arrays"].dropna()
-        if len(arrays):
-            axes.imshow(tiled(read_arrays(arrays.iloc[0])["samples"], 5), cmap="gray")
+    shown = {}
+    for name, (_, measurement, _) in LINES.items():
+        shown[name] = next(iter(results.of(measurement)["arrays"].dropna()), None)
     settings = results.of("fd")["settings"].iloc[0]
     low = next(r["config"].data.low for _, r in results.of("fd_two").iterrows())
     caption = (
@@ -54,6 +50,7 @@ def main(words: list[str]) -> None:
         "the single one's, and two chains for an image. The paper's column is another data set "
         "and other features. Images of the first seed, of the same classes."
     )
+    figure = beside(shown, 5, COLUMN)
     publish(results, figure, caption, [("One stage and two", table(results))])
 
 

@@ -15,7 +15,7 @@ from core.config import (
     OptimConfig,
     TrainConfig,
 )
-from core.data.images import Images, enlarged
+from core.data.images import Images
 from core.data.sources import at_size, load_once
 from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
@@ -151,12 +151,12 @@ def denoiser(
 
     The network's second half of channels, when it has one, is v mapped from [-1, 1] to [0, 1], as
     in OpenAI's code: a new network's zero output means v = 1/2. label: [N] or None. low:
-    [N, C, h, h] or None: what the network enlarges, given to it beside x_t.
+    [N, C, H, W] or None: what the network enlarges, already of the size of x_t and given beside it.
     """
 
     def denoise(x: Tensor, t: Tensor) -> Prediction:
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        given = x if low is None else torch.cat([x, enlarged(low, x.shape[-1])], dim=1)
+        given = x if low is None else torch.cat([x, low], dim=1)
         with autocast:
             out = model(given, diffusion.network_time(t), label)
         out = out.to(x.dtype)

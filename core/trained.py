@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from core import build, checkpoint
 from core.config import Housekeeping, TrainConfig, from_dict
+from core.data.images import enlarged
 from core.diffusion.process import Diffusion, Prediction
 from core.diffusion.samplers import Denoise
 from core.errors import Refused
@@ -39,13 +40,12 @@ class Trained:
         Batches of fewer than FEWEST images are filled up: matrix products with very few rows take
         another path, whose rounding differs, and an image must not depend on its batch.
         """
-        conditional = self.config.unet.class_conditional
+        labels = filled(label).to(self.device) if self.config.unet.class_conditional else None
+        given = None if low is None else filled(enlarged(low, self.shape[-1]))
+        run = build.denoiser(self.model, diffusion, self.config.precision, labels, given)
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
             n = len(x)
-            labels = filled(label).to(self.device) if conditional else None
-            given = None if low is None else filled(low)
-            run = build.denoiser(self.model, diffusion, self.config.precision, labels, given)
             eps, v = run(filled(x), filled(t, 1))
             return Prediction(eps[:n], None if v is None else v[:n])
 
@@ -85,18 +85,19 @@ class Mixed(Trained):
         original, T = torch.as_tensor(diffusion.schedule.t), diffusion.schedule.T
         n = round(self.ends * T)
         theirs = ((original <= n) | (original > T - n)).to(self.device)
-        # Without arguments, super() would look for the class in a function of its own.
-        own = super().denoiser
+        of_partner, own = self.partner.denoiser, super().denoiser
+        whole_partner, whole_own = (make(diffusion, label, low) for make in (of_partner, own))
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
             end = theirs[t]
-            if end.all() or not end.any():
-                networks = self.partner.denoiser if end.all() else own
-                return networks(diffusion, label, low)(x, t)
+            if end.all():
+                return whole_partner(x, t)
+            if not end.any():
+                return whole_own(x, t)
             parts = []
-            for mask, networks in ((end, self.partner.denoiser), (~end, own)):
+            for mask, make in ((end, of_partner), (~end, own)):
                 of_part = (None if y is None else y[mask.to(y.device)] for y in (label, low))
-                parts.append((mask, networks(diffusion, *of_part)(x[mask], t[mask])))
+                parts.append((mask, make(diffusion, *of_part)(x[mask], t[mask])))
             return Prediction(*(_joined(x, [(m, p[i]) for m, p in parts]) for i in range(2)))
 
         return denoise

@@ -12,7 +12,7 @@ from core import build
 from core.any_trainer import AnyTrainer, total_norm
 from core.chains import training_chain
 from core.config import Housekeeping, TrainConfig
-from core.data.images import Images, batch_indices
+from core.data.images import Images, batch_indices, enlarged
 from core.data.sources import at_size
 from core.diffusion.objectives import training_losses
 from core.diffusion.process import Diffusion
@@ -92,7 +92,9 @@ class Trainer(AnyTrainer):
         label = None
         if self.config.unet.class_conditional:
             label = self.images.labels[torch.from_numpy(indices)].to(self.device)
-        low = self.low_images and self.low_images.batch(indices).to(self.device)
+        low = None
+        if self.low_images:
+            low = enlarged(self.low_images.batch(indices).to(self.device), x0.shape[-1])
         x_t = self.diffusion.q_sample(x0, t, eps)
         denoise = build.denoiser(self.forward, self.diffusion, self.config.precision, label, low)
         objective = self.config.objective

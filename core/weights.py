@@ -7,6 +7,7 @@ names of the network's parameters.
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -18,6 +19,13 @@ def to_bytes(snapshot: dict) -> bytes:
     about = {key: json.dumps(snapshot[key]) for key in ("images", "step")}
     tensors = {name: x.contiguous() for name, x in snapshot["ema"]["0"].items()}
     return save(tensors, about | {"config": snapshot["config"]})
+
+
+def alike(a: dict, b: dict) -> bool:
+    """Whether two snapshots have the same first average, of the same configuration."""
+    mine, other = a["ema"]["0"], b["ema"]["0"]
+    alike = a["config"] == b["config"] and mine.keys() == other.keys()
+    return alike and all(torch.equal(mine[name], other[name]) for name in mine)
 
 
 def read(path: Path) -> dict:

@@ -17,8 +17,10 @@ from core.trained import snapshot_path
 from experiments.files import read_json, write_bytes
 from experiments.grid import Cell, expand_each
 from experiments.overrides import REFERENCE, parse
-from experiments.reference import WEIGHTS, adopted, published
+from experiments.reference import WEIGHTS, adopted
 from experiments.runs import Run, Runs
+
+FILES = ("config.json", "provenance.json", "log.jsonl", "trained")  # of a run, beside measurements
 
 
 def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
@@ -26,8 +28,9 @@ def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
     record = read_json(run.folder / "provenance.json") or {}
     if record.get("modified") or adopted(run):
         return 0
-    for path in published(run.folder):
-        write_bytes(to / path.name, path.read_bytes())
+    for name in FILES:
+        if (run.folder / name).exists():
+            write_bytes(to / name, (run.folder / name).read_bytes())
     done = 0
     for asked in cell.measurements:
         stored = run.measurement(asked.id)
@@ -40,7 +43,10 @@ def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
         done += 1
     path = snapshot_path(run.folder, 1.0, cell.config.optim.steps)
     if with_weights and path:
-        write_bytes(to / WEIGHTS, weights.to_bytes(checkpoint.load(path)))
+        snapshot = checkpoint.load(path)
+        # The same weights make other bytes each time, and git would keep them all.
+        if not ((to / WEIGHTS).exists() and weights.alike(weights.read(to / WEIGHTS), snapshot)):
+            write_bytes(to / WEIGHTS, weights.to_bytes(snapshot))
     return done
 
 

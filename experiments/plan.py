@@ -175,12 +175,11 @@ def price(
     form: (channels, size, classes) of data that are not here; None: they are.
     """
     config, keeping = task.config, task.housekeeping
-    theirs = config.data.name == "folder" and form
-    if not theirs:
+    if form and config.data.name == "folder":
+        form = form[0], config.data.size or form[1], form[2]
+    else:
         images = build.training_images(config.data, keeping.data_path or None)
         form = images.channels, images.size, images.classes
-    else:
-        form = form[0], config.data.size or form[1], form[2]
     trained = training(config, form, keeping)
     flops = {"train": trained.flops}
     missing = flops["train"] if task.needs_training else 0.0

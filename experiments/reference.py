@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from core import checkpoint, weights
 from core.config import GradientNoise, TrainConfig, from_dict
@@ -49,9 +48,3 @@ def adopt(run: Run, config: TrainConfig, asked: list[Asked], also_at: tuple[floa
         raise Refused(f"{theirs / WEIGHTS} is of another configuration: restore it from git", 1)
     checkpoint.save(run.folder / "checkpoints", SNAPSHOT, state["step"], state)
     return (read_json(theirs / "provenance.json") or {}) | {"weights": "reference"}
-
-
-def published(source: Path) -> list[Path]:
-    """The files of a run that are worth publishing, without weights."""
-    names = ("config.json", "provenance.json", "log.jsonl", "trained")
-    return [source / name for name in names if (source / name).exists()]

@@ -165,7 +165,7 @@ def test_a_network_that_enlarges_sees_the_small_image_beside_the_noisy_one():
             return torch.zeros(len(x), 2, *x.shape[2:])
 
     low, x = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 8, 8)
-    denoise = build.denoiser(Spy(), Diffusion(cosine(40)), low=low)
+    denoise = build.denoiser(Spy(), Diffusion(cosine(40)), low=enlarged(low, 8))
     assert denoise(x, torch.tensor([1, 2])).eps.shape == x.shape
     assert torch.equal(seen["x"][:, :1], x) and torch.equal(seen["x"][:, 1:], enlarged(low, 8))
     constant = torch.full((1, 1, 4, 4), 0.3)

@@ -59,6 +59,16 @@ def test_what_is_published_has_no_checkpoint_and_every_measurement(source, publi
         assert (run.folder / name).read_bytes() == (cell_of(source)[1].folder / name).read_bytes()
 
 
+def test_what_is_published_again_is_the_same_files(source, published):
+    def content():
+        return {path: path.read_bytes() for path in published.rglob("*") if path.is_file()}
+
+    before = content()
+    for _ in range(3):  # three orders of the metadata are not all the same by chance
+        export.main([f"results={source}", f"to={published}", "weights=[0]", *WORDS])
+        assert content() == before
+
+
 def test_numbers_of_code_that_was_not_committed_are_not_published(source, tmp_path):
     cell, run = cell_of(source)
     path = run.folder / "measurements" / f"{cell.measurements[0].id}.json"
