@@ -37,11 +37,15 @@ STUDIES = (
     "objective_noise",
     "skipped_steps",
     "model_mix",
+    "training_length",
+    "sample_count",
+    "architecture",
     "two_stage",
     "overfitting",
     "ema_dropout",
     "model_size",
     "gan_comparison",
+    "recipe",
     "sampling_steps",
 )
 SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form"}

@@ -1,0 +1,68 @@
+"""Table 1's last rows: likelihood and image quality along the training, by objective.
+
+What to look for: whether both go on improving, and whether L_vlb keeps the better likelihood and
+L_hybrid the better images from beginning to end; the paper gives both after 200K and 1.5M
+iterations.
+
+    python analysis/plot_training_length.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py.
+"""
+
+import pandas as pd
+
+from analysis import curves
+from analysis.load import load, printed
+from analysis.plots import line, subplots
+from analysis.publish import publish
+from analysis.script import run
+from core.errors import Refused
+from experiments.overrides import parse
+
+# Of a measurement: its axis in the figure, digits, and the published metric.
+KINDS = {"nll": ("NLL (bits/dim)", 3, "nll_bpd"), "fd": ("FD (fashion_cnn)", 2, "fid10k")}
+
+
+def published() -> pd.DataFrame:
+    """ImageNet 64 of Table 1: a line for each objective, NLL and FID after 200K and after 1.5M."""
+    lines = []
+    for objective in ("hybrid", "vlb"):
+        cells = {"": f"L_{objective}"}
+        for name, iters in (("200K", 200_000), ("1.5M", 1_500_000)):
+            where = {"table_or_figure": "table1", "iters": iters, "T": 4000, "schedule": "cosine"}
+            for title, (_, _, metric) in zip(("NLL", "FID"), KINDS.values()):
+                value = printed(objective=objective, metric=metric, **where)
+                cells[f"{title}, {name}"] = value
+        lines.append(cells)
+    return pd.DataFrame(lines)
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words, grid="training_length"))
+    if results.frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    figure, panels = subplots(2.4, 6.8, ncols=2)
+    steps, tables = results.frame["config"].iloc[0].optim.steps, []
+    for axes, (name, (label, digits, _)) in zip(panels, KINDS.items()):
+        found = {}
+        for row, words in enumerate(results.grid.rows):
+            curve = found[words["objective"]] = curves.points(results, name, row, "at")
+            look = line(words["objective"])
+            curves.draw(axes, curve.assign(x=curve["x"] * steps), words["objective"], **look)
+        axes.set(xlabel="training step", ylabel=label)
+        ats = sorted(set(results.of(name)["at"]))
+        title = f"{label} by the share of the training done"
+        tables.append((title, curves.table(found, ats, digits)))
+    panels[0].legend()
+    tables.append(("The paper's, ImageNet 64", published()))
+    nll, fd = (results.of(name)["settings"].iloc[0] for name in KINDS)
+    caption = (
+        f"Bound on {nll.images} test images and FD (fashion_cnn) of {fd.images} images along the "
+        "training; mean and standard error over seeds. Where the paper's training is 7.5 times as "
+        "long, the one here is 5 times as long as at its first point."
+    )
+    publish(results, figure, caption, tables)
+
+
+if __name__ == "__main__":
+    run(main)
