@@ -33,7 +33,7 @@ class Terms:
     """The bound of one row along t, mean over images and seeds, in bits/dim.
 
     t: [B] centre of each bin (geometric);  last: [B] its last step;  term: [B] mean L_t in it;
-    share: [B] of the whole bound carried by the steps up to `last`.
+    share: [B] of the whole bound carried by the steps up to `last`;  bound: the whole.
     """
 
     T: int
@@ -41,6 +41,7 @@ class Terms:
     last: np.ndarray
     term: np.ndarray
     share: np.ndarray
+    bound: float
 
     def share_up_to(self, t: int) -> float:
         """Share of the bound that the steps 1..t carry, interpolated within a bin."""
@@ -63,7 +64,7 @@ def terms(lines: pd.DataFrame, T: int) -> Terms | None:
     counts = np.bincount(which, count[1:], len(first))
     mean = sums / np.maximum(counts, 1)
     carried = np.cumsum(mean * (last - first + 1))
-    return Terms(T, np.sqrt(first * last), last, mean, carried / carried[-1])
+    return Terms(T, np.sqrt(first * last), last, mean, carried / carried[-1], float(carried[-1]))
 
 
 def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
