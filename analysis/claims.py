@@ -152,17 +152,23 @@ def verdict(claim: Claim, results: Results | None, scale: str) -> Verdict:
     return judge(parts)
 
 
-def evaluate(request: Request, numbers: list[int] | None = None) -> list[Judged]:
-    """All claims, or those of these numbers, judged by what one command line's results hold."""
+def evaluate(
+    request: Request, numbers: list[int] | None = None, fall_back: bool = True
+) -> list[Judged]:
+    """All claims, or those of these numbers, judged by what one command line's results hold.
+
+    fall_back: studies without a run of the user's are judged by the reference results.
+    """
     studies: dict[str, Results | None] = {"": None}
     found = []
     for claim in claims():
         if numbers is not None and claim.number not in numbers:
             continue
         if claim.grid not in studies:
-            studies[claim.grid] = load(parse([*of_results(request.words), f"grid={claim.grid}"]))
+            words = [*of_results(request.words), f"grid={claim.grid}"]
+            studies[claim.grid] = load(parse(words), fall_back)
         results = studies[claim.grid]
-        command = results.command if results else "python analysis/claims.py"
+        command = results.command if results else f"python analysis/claims.py claim={claim.number}"
         found.append((claim, verdict(claim, results, request.scale), command, results))
     words = holm([judged for _, judged, _, _ in found])
     return [Judged(*one[:2], word, *one[2:]) for one, word in zip(found, words)]

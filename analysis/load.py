@@ -62,13 +62,13 @@ class Results:
         return "python experiments/run.py " + shlex.join(words)
 
 
-def load(request: Request) -> Results:
+def load(request: Request, fall_back: bool = True) -> Results:
     """The results that a command line asks for: the user's own, or else the reference's.
 
     Without seeds=, all seeds of the grid's file that have a run. Missing cells are in the frame,
-    with their state and without a value.
+    with their state and without a value. fall_back: whether the reference will do.
     """
-    for source in (request.results, REFERENCE):
+    for source in (request.results, REFERENCE) if fall_back else (request.results,):
         grid = _with_seeds(request, source)
         if grid is not None:
             break
@@ -107,7 +107,7 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
                 {"row": number % per_seed}
                 | cell.row
                 | {"seed": cell.seed, "run": cell.run_id, "state": state}
-                | {"measurement": asked.name}
+                | {"measurement": asked.name, "measurement_id": asked.id}
                 | asked.axes
                 | {
                     "metric": metric,
@@ -118,6 +118,7 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
                     "result": result,
                     "commit": provenance.get("commit"),
                     "modified": bool(provenance.get("modified")),
+                    "seconds": provenance.get("seconds", 0.0),
                     "config": cell.config,
                     "folder": run.folder,
                 }

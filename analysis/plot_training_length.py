@@ -9,6 +9,7 @@ iterations.
 takes the same words as experiments/run.py.
 """
 
+import numpy as np
 import pandas as pd
 
 from analysis import curves
@@ -37,12 +38,32 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def crossing(curves_of: list[pd.DataFrame]) -> str:
+    """Where along the training the second curve comes below the first to stay, in words.
+
+    Between two points by a straight line; `x` is the share of the training done.
+    """
+    both = curves_of[0].merge(curves_of[1], on="x", suffixes=("_1", "_2"))
+    ahead = (both["mean_2"] - both["mean_1"]).to_numpy(float)
+    if not len(ahead):
+        return "not measured"
+    if ahead[-1] >= 0:
+        trend = "closing" if len(ahead) > 1 and ahead[-1] < ahead[-2] else "not closing"
+        return f"not yet, {ahead[-1]:.2g} above and {trend}"
+    above = np.flatnonzero(ahead >= 0)
+    if not len(above):
+        return f"before {both['x'].iloc[0]:g}"
+    i = above[-1]
+    x, share = both["x"].to_numpy(float), ahead[i] / (ahead[i] - ahead[i + 1])
+    return f"at {x[i] + share * (x[i + 1] - x[i]):.2f}"
+
+
 def main(words: list[str]) -> None:
     results = load(parse(words, grid="training_length"))
     if results.frame["value"].isna().all():
         raise Refused(f"nothing is measured yet: {results.command}", 1)
     figure, panels = subplots(2.4, 6.8, ncols=2)
-    steps, tables = results.frame["config"].iloc[0].optim.steps, []
+    steps, tables, crossings = results.frame["config"].iloc[0].optim.steps, [], {}
     for axes, (name, (label, digits, _)) in zip(panels, KINDS.items()):
         found = {}
         for row, words in enumerate(results.grid.rows):
@@ -50,6 +71,7 @@ def main(words: list[str]) -> None:
             look = line(words["objective"])
             curves.draw(axes, curve.assign(x=curve["x"] * steps), words["objective"], **look)
         axes.set(xlabel="training step", ylabel=label)
+        crossings[name] = crossing(list(found.values()))
         ats = sorted(set(results.of(name)["at"]))
         title = f"{label} by the share of the training done"
         tables.append((title, curves.table(found, ats, digits)))
@@ -58,7 +80,8 @@ def main(words: list[str]) -> None:
     nll, fd = (results.of(name)["settings"].iloc[0] for name in KINDS)
     caption = (
         f"Bound on {nll.images} test images and FD (fashion_cnn) of {fd.images} images along the "
-        "training; mean and standard error over seeds. Where the paper's training is 7.5 times as "
+        "training; mean and standard error over seeds. L_vlb comes below L_hybrid to stay: in NLL "
+        f"{crossings['nll']}, in FD {crossings['fd']} (share of the training). Where the paper's training is 7.5 times as "
         "long, the one here is 5 times as long as at its first point."
     )
     publish(results, figure, caption, tables)
