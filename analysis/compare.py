@@ -80,6 +80,14 @@ def numbers(words: list[str], study: str) -> pd.DataFrame:
     return frame.assign(key=keys)[frame["value"].notna()]
 
 
+def _new(frame: pd.DataFrame, seen: set[tuple]) -> pd.DataFrame:
+    """Those of the measurements that no study before has, and henceforth seen."""
+    which = list(zip(frame["run"], frame["measurement_id"]))
+    frame = frame[np.array([one not in seen for one in which], dtype=bool)]
+    seen |= set(which)
+    return frame
+
+
 def moved(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float] | None:
     """Of one number: the difference b - a and the half-width of its interval; None: no error known.
 
@@ -115,9 +123,9 @@ def _over_images(a: pd.Series, b: pd.Series) -> float:
 def compared(a: Side, b: Side) -> tuple[pd.DataFrame, dict[str, int]]:
     """The numbers that moved, those of the largest ratio to their error first; and counts."""
     lines, counts = [], {"both": 0, "moved": 0, "only in A": 0, "only in B": 0, "no error": 0}
-    console = Console(stderr=True)
+    console, seen = Console(stderr=True), (set(), set())
     for study in track(STUDIES, "numbers", console=console):
-        mine, theirs = numbers(a.words, study), numbers(b.words, study)
+        mine, theirs = (_new(numbers(s.words, study), of) for s, of in zip((a, b), seen))
         counts["only in A"] += len(set(mine["key"]) - set(theirs["key"]))
         counts["only in B"] += len(set(theirs["key"]) - set(mine["key"]))
         for key in dict.fromkeys(mine["key"]):

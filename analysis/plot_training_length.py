@@ -81,8 +81,8 @@ def main(words: list[str]) -> None:
     caption = (
         f"Bound on {nll.images} test images and FD (fashion_cnn) of {fd.images} images along the "
         "training; mean and standard error over seeds. L_vlb comes below L_hybrid to stay: in NLL "
-        f"{crossings['nll']}, in FD {crossings['fd']} (share of the training). Where the paper's training is 7.5 times as "
-        "long, the one here is 5 times as long as at its first point."
+        f"{crossings['nll']}, in FD {crossings['fd']} (share of the training). The paper's longer "
+        "training is 7.5 times its shorter one, here the last point is 5 times the first."
     )
     publish(results, figure, caption, tables)
 

@@ -49,10 +49,10 @@ class Comparison:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of LEVEL, Student's t; NaN for one seed."""
+        """Of LEVEL, Student's t; NaN where the seeds show no spread."""
         if self.exact:
             return self.effect, self.effect
-        if len(self.values) < 2:
+        if len(self.values) < 2 or _alike(self.values):
             return float("nan"), float("nan")
         found = stats.ttest_1samp(self.values, 0.0).confidence_interval(LEVEL)
         return float(found.low), float(found.high)
@@ -74,7 +74,7 @@ class Comparison:
         if np.isinf(bound) or self.exact:
             return 0.0 if beyond else 1.0
         # Equal numbers, such as a place on a coarse axis, show no spread to judge them by.
-        if len(self.values) < 2 or np.ptp(self.values) == 0:
+        if len(self.values) < 2 or _alike(self.values):
             return 1.0
         return min(1.0, 2 * float(stats.ttest_1samp(self.values, bound, alternative=side).pvalue))
 
@@ -129,10 +129,15 @@ def _clear(part: Comparison) -> float:
     return inside / part.spread if part.spread > 0 else inside
 
 
+def _alike(values: np.ndarray) -> bool:
+    """Equal but for rounding."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+
+
 def _undecided(part: Comparison) -> str:
     if len(part.values) < 2:
         return "one seed: nothing says how much another training would differ"
-    if np.ptp(part.values) == 0:
+    if _alike(part.values):
         return "the seeds give the same number: no spread to judge it by"
     needed = part.seeds_needed()
     if needed is None:
