@@ -6,7 +6,8 @@ takes the same words as experiments/run.py, but for grid=. A study without a sin
 named with the command that would measure it, and the others are drawn all the same.
 
   --check    from the reference results alone, into a folder that is thrown away: fails unless
-             every script runs, no measurement is missing, and each table is the committed one
+             every script runs, no measurement is missing, and each table and the report are as
+             committed
 """
 
 import importlib
@@ -37,7 +38,7 @@ def scripts(words: list[str], results: Path) -> list[tuple[str, list[str]]]:
         for script in expand(parse([f"grid={study}", *words])).analysis
     ]
     others = [(script, [f"results={results}"]) for script in OTHERS]
-    return [*of_studies, ("table_fd_range", words), *others]
+    return [*of_studies, ("claims", words), ("table_fd_range", words), *others]
 
 
 def draw(words: list[str], results: Path) -> Iterator[str]:
@@ -57,11 +58,11 @@ def draw(words: list[str], results: Path) -> Iterator[str]:
 
 
 def differing(results: Path) -> Iterator[str]:
-    """A line for each table that is not the committed one."""
-    for path in sorted((results / "tables").glob("*.md")):
-        committed = REFERENCE / "tables" / path.name
+    """A line for each table, and for the report, that is not the committed one."""
+    for path in [*sorted((results / "tables").glob("*.md")), *results.glob("REPORT*.md")]:
+        committed = REFERENCE / path.relative_to(results)
         if not committed.exists():
-            yield f"{path.name} is not among the committed tables"
+            yield f"{path.name} is not among the committed ones"
         elif committed.read_text() != path.read_text():
             yield f"{path.name} is not what the committed results give: copy the new one"
 
@@ -82,6 +83,8 @@ def main(words: list[str]) -> None:
         # As if they were the user's own: the committed tables were written beside their runs.
         (results / "runs").symlink_to(REFERENCE / "runs")
         wrong = list(draw([*words, f"results={results}"], results))
+        report = importlib.import_module("analysis.report")  # which draws by this module
+        report.build(parse([*words, f"results={results}"], grid="single"))
         wrong += differing(results)
     if wrong:
         raise Refused("\n".join(["the reference results are not complete:", *wrong]), 1)

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import all as everything
 from analysis import load as module
-from analysis import plot_learned_v, table_fd_range, table_variance_ablation
+from analysis import plot_learned_v, report, table_fd_range, table_variance_ablation
 from analysis.load import load
 from analysis.tables import HOLE
 from core.config import metric_of, to_dict
@@ -140,8 +140,9 @@ def test_quantiles_come_from_the_histogram():
 @pytest.fixture
 def few(monkeypatch):
     """analysis/all.py with two studies and without what takes long."""
-    monkeypatch.setattr(everything, "STUDIES", ("model_mix", "two_stage"))
-    monkeypatch.setattr(everything, "OTHERS", ("plot_alpha_bar",))
+    for place in (everything, report):
+        monkeypatch.setattr(place, "STUDIES", ("model_mix", "two_stage"))
+        monkeypatch.setattr(place, "OTHERS", ("plot_alpha_bar",))
     monkeypatch.setattr(table_fd_range, "main", lambda words: None)
 
 
@@ -161,12 +162,15 @@ def test_the_check_wants_every_measurement_and_the_committed_tables(few, results
     monkeypatch.setattr(everything, "REFERENCE", reference)
     for study in everything.STUDIES:
         write(reference, study)
-    with pytest.raises(Refused, match=r"two_stage.smoke.md is not among the committed tables"):
+    with pytest.raises(Refused, match=r"two_stage.smoke.md is not among the committed ones"):
         everything.main([*WORDS, "--check"])
     assert not (reference / "tables").exists()
 
     for script, words in everything.scripts([*WORDS, f"results={reference}"], reference):
         importlib.import_module(f"analysis.{script}").main(words)
+    with pytest.raises(Refused, match=r"REPORT.smoke.md is not among the committed ones"):
+        everything.main([*WORDS, "--check"])
+    report.build(parse([*WORDS, f"results={reference}"], grid="single"))
     everything.main([*WORDS, "--check"])
 
     next(reference.glob("runs/*/measurements/*.json")).unlink()
