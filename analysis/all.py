@@ -23,9 +23,11 @@ from rich.progress import track
 from analysis.load import REFERENCE, load
 from analysis.script import run
 from core.errors import Refused
-from experiments.grid import STUDIES, expand
+from experiments import grid
+from experiments.grid import expand
 from experiments.overrides import parse
 
+STUDIES = (*grid.STUDIES, *grid.EXTENSIONS)
 # Scripts that need no training.
 OTHERS = ("plot_alpha_bar", "plot_noised_images", "plot_variance_ratio")
 

@@ -27,13 +27,14 @@ from rich.console import Console
 from rich.progress import track
 from scipy import stats
 
+from analysis.all import STUDIES
 from analysis.claims import Judged, evaluate, shown
 from analysis.load import REFERENCE, load, read_arrays
 from analysis.script import RESULTS, run
 from analysis.tables import HOLE, markdown
 from analysis.verdicts import LEVEL
 from core.errors import Refused
-from experiments.grid import STUDIES, available
+from experiments.grid import available
 from experiments.overrides import parse
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from analysis import verdicts
-from analysis.all import OTHERS, draw
+from analysis.all import OTHERS, STUDIES, draw
 from analysis.claims import (
     Judged,
     claimed,
@@ -39,7 +39,6 @@ from analysis.script import run, say_written
 from analysis.tables import markdown, write
 from core.errors import Refused
 from experiments.files import read_json
-from experiments.grid import STUDIES
 from experiments.overrides import Request, of_results, parse
 
 HERE = Path(__file__).parent

@@ -6,15 +6,20 @@ Without torch, so that a grid's chains are checked before anything is started.
 from functools import lru_cache
 
 from core.config import DiffusionConfig, Likelihood, SamplerConfig, TrainConfig
-from core.diffusion import schedules
+from core.diffusion import optimal, schedules
 from core.diffusion.schedules import Schedule
 
-SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine}
+SCHEDULES = {
+    "linear": schedules.linear,
+    "cosine": schedules.cosine,
+    "sigmoid": schedules.sigmoid,
+}
 STRIDES = {
     "paper": schedules.paper_stride,
     "extended": schedules.extended_stride,
     "ddim": schedules.ddim_stride,
     "quadratic": schedules.quadratic_stride,
+    "dynamic": optimal.dynamic_count,  # so many; which ones is known once there is a network
 }
 
 

@@ -30,7 +30,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class DiffusionConfig:
     T: int = 4000  # steps of the chain; paper 4000, DDPM 1000
-    schedule: Literal["linear", "cosine"] = "cosine"
+    schedule: Literal["linear", "cosine", "sigmoid"] = "cosine"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class ObjectiveConfig:
     timesteps: Literal["uniform", "loss_second_moment"] = "uniform"  # eq. 18 is the latter
     history: int = 10  # losses kept per t by loss_second_moment; paper 10
     uniform_share: float = 0.001  # of its probability; OpenAI's code, not in the paper
+    min_snr: float = late(0.0)  # gamma of min-SNR weighting of L_simple; 0: the paper's, unweighted
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Housekeeping:
 class SamplerConfig:
     name: Literal["ancestral", "ddim"] = "ancestral"
     steps: int | None = None  # K; None: all T
-    stride: Literal["paper", "ddim", "quadratic"] = "paper"
+    stride: Literal["paper", "ddim", "quadratic", "dynamic"] = "paper"
     eta: float = 0.0  # DDIM only
     skip: float = 0.0  # fraction of the reverse process left out at its noisy end
 
@@ -145,9 +146,9 @@ class Likelihood:
 
     split: Literal["test", "train"] = "test"
     images: int = 1000  # the first of the split; OpenAI's default
-    variance: Literal["beta", "beta_tilde", "learned"] = "learned"
+    variance: Literal["beta", "beta_tilde", "learned", "analytic"] = "learned"
     steps: int | None = None  # K evaluation steps (appendix E); None: all T
-    stride: Literal["extended", "paper"] = "extended"
+    stride: Literal["extended", "paper", "dynamic"] = "extended"
     estimator: Literal["full", "stratified"] = "stratified"
     ema: int = 0  # which of the run's averages; -1: the weights themselves
     at: float = 1.0  # fraction of the training
@@ -164,7 +165,7 @@ class Frechet:
     features: Literal["fashion_cnn"] = "fashion_cnn"
     reference: Literal["train", "test"] = "train"
     sampler: SamplerConfig = SamplerConfig()
-    variance: Literal["beta", "beta_tilde", "learned"] = "learned"
+    variance: Literal["beta", "beta_tilde", "learned", "analytic"] = "learned"
     ema: int = 0
     at: float = 1.0
     seed: int = 0  # of the starting points and the noise

@@ -98,8 +98,9 @@ class Trainer(AnyTrainer):
         x_t = self.diffusion.q_sample(x0, t, eps)
         denoise = build.denoiser(self.forward, self.diffusion, self.config.precision, label, low)
         objective = self.config.objective
+        at = denoise(x_t, t), x0, x_t, t, eps
         losses = training_losses(
-            objective.name, objective.vlb_weight, self.diffusion, denoise(x_t, t), x0, x_t, t, eps
+            objective.name, objective.vlb_weight, self.diffusion, *at, objective.min_snr
         )
         share = weights / self.config.optim.batch_size
         # Gradients are averaged over the processes, and their parts must be added up.

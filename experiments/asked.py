@@ -36,6 +36,13 @@ class Asked:
         return getattr(self.settings, "partner", "")
 
 
+def from_errors(settings: Measurement) -> bool:
+    """Whether the reverse process is made from the network's errors (core/diffusion/optimal.py)."""
+    sampler = getattr(settings, "sampler", settings)
+    variance, stride = getattr(settings, "variance", ""), getattr(sampler, "stride", "")
+    return variance == "analytic" or stride == "dynamic"
+
+
 def not_applicable(config: TrainConfig, settings: Measurement, partner: bool = False) -> str | None:
     """Why a measurement, with or without a partner, has no meaning for a training, or None."""
     if config.objective.name == "gan" and not isinstance(settings, Frechet):
@@ -43,6 +50,8 @@ def not_applicable(config: TrainConfig, settings: Measurement, partner: bool = F
     asks = isinstance(settings, LearnedVariance) or getattr(settings, "variance", "") == "learned"
     if config.objective.name == "simple" and asks:
         return "L_simple does not learn the variance"
+    if from_errors(settings) and (config.data.low or partner):
+        return "the errors of two networks at once are not measured"
     if config.data.size and isinstance(settings, Frechet):
         return "its images are not of the data set's size"
     if config.data.low and not (isinstance(settings, Frechet) and partner):

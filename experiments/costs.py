@@ -10,6 +10,9 @@ from core.config import (
     TrainConfig,
 )
 from core.diffusion.likelihood import STRATA
+from core.diffusion.optimal import candidates
+from core.measurements.errors import IMAGES
+from experiments.asked import from_errors
 from experiments.execute import Task
 
 
@@ -42,7 +45,8 @@ def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float
     else:
         stages = 2 if config.data.low else 1  # an image is drawn small before it is enlarged
         per_image = stages * sampling_evaluations(config, settings.sampler)
-    return float(settings.images * per_image)
+    more = IMAGES * len(candidates(config.diffusion.T)) if from_errors(settings) else 0
+    return float(settings.images * per_image + more)
 
 
 def task_costs(task: Task) -> dict[str, float]:

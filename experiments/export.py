@@ -9,6 +9,7 @@ average is written as safetensors, for weights=reference. Running it again adds 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from core import checkpoint, weights
@@ -57,6 +58,7 @@ def main(words: list[str]) -> None:
         return
     own = dict(word.split("=", 1) for word in words if word.startswith(("to=", "weights=")))
     request = parse([w for w in words if not w.startswith(("to=", "weights="))], grid="all")
+    grids = [*expand_each(request), *expand_each(replace(request, grid="extensions"))]
     to = Path(own.get("to", REFERENCE)).resolve()
     given = parse([f"seeds={own['weights']}"]).seeds if "weights" in own else ()
     if request.results == to:
@@ -64,7 +66,7 @@ def main(words: list[str]) -> None:
     if not (request.results / "runs").is_dir():
         raise Refused(f"{request.results} has no runs: results= names the folder to publish from")
     runs, done, asked = Runs(request.results / "runs"), 0, 0
-    for grid in expand_each(request):
+    for grid in grids:
         for cell in grid.cells:
             run = runs.find(cell.run_id, cell.config)
             asked += len(cell.measurements)

@@ -48,6 +48,14 @@ STUDIES = (
     "recipe",
     "sampling_steps",
 )
+# Not the paper's: what others proposed since, as worked examples of adding one's own.
+EXTENSIONS = (
+    "extension_schedule",
+    "extension_weighting",
+    "extension_steps",
+    "extension_variance",
+)
+GROUPS = {"all": STUDIES, "extensions": EXTENSIONS}
 SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form"}
 
 
@@ -97,8 +105,8 @@ def available(kind: str) -> list[str]:
 
 
 def expand_each(request: Request) -> list[Grid]:
-    """The grid that a command line asks for or, with grid=all, those of all studies."""
-    names = STUDIES if request.grid == "all" else (request.grid,)
+    """The grid that a command line asks for or, with grid=all or grid=extensions, each of them."""
+    names = GROUPS.get(request.grid, (request.grid,))
     return [expand(replace(request, grid=name)) for name in names]
 
 

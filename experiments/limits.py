@@ -66,6 +66,9 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         if isinstance(settings, Frechet):
             k = settings.neighbours
             rules.append((f"{name}.neighbours", k, 0 <= k < settings.images, "below its images"))
+            skip = settings.sampler.skip
+            whole = not skip or settings.sampler.stride != "dynamic"
+            rules.append((f"{name}.sampler.skip", skip, whole, "0 with the dynamic stride"))
         if isinstance(settings, (Frechet, Likelihood)):
             ends = settings.ends
             rules.append((f"{name}.ends", ends, 0 <= ends <= 0.5, "in [0, 0.5]"))

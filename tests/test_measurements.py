@@ -356,3 +356,30 @@ def test_measuring_leaves_the_global_random_numbers_alone(folder, work):
     before = torch.get_rng_state()
     measure(folder, CONFIG, TEN, work())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_steps_chosen_by_a_network_s_errors_have_a_smaller_bound_than_even_ones(folder, work):
+    even = Likelihood(images=60, estimator="full", steps=6, stride="paper")
+    found = {
+        s: measure(folder, CONFIG, replace(even, stride=s), work()) for s in ("dynamic", "paper")
+    }
+    assert found["dynamic"].numbers["nll"] < found["paper"].numbers["nll"]
+    kept = found["dynamic"].arrays["t"]
+    assert len(kept) == 7 and kept[0] == 0 and kept[-1] == T
+
+
+def test_the_analytic_variance_has_no_larger_bound_than_either_fixed_one(folder, work):
+    asked = Likelihood(images=60, estimator="full", steps=8)
+    nll = {
+        v: measure(folder, CONFIG, replace(asked, variance=v), work()).numbers["nll"]
+        for v in ("analytic", "beta", "beta_tilde")
+    }
+    assert nll["analytic"] < min(nll["beta"], nll["beta_tilde"])
+
+
+def test_what_a_network_s_errors_decide_does_not_depend_on_batches(folder, work):
+    sampler = SamplerConfig(steps=4, stride="dynamic")
+    asked = replace(DRAWN, sampler=sampler, variance="analytic")
+    whole = measure(folder, CONFIG, asked, work(eval_batch=64))
+    parts_of = measure(folder, CONFIG, asked, work(eval_batch=16))
+    assert np.array_equal(whole.arrays["samples"], parts_of.arrays["samples"])

@@ -40,10 +40,9 @@ class Case:
             (self.eps + 0.3 * wrong).requires_grad_(), (1.4 * v - 0.2).requires_grad_()
         )
 
-    def losses(self, name, vlb_weight=0.001):
-        return training_losses(
-            name, vlb_weight, self.diffusion, self.prediction, self.x0, self.x_t, T_ALL, self.eps
-        )
+    def losses(self, name, vlb_weight=0.001, min_snr=0.0):
+        at = self.prediction, self.x0, self.x_t, T_ALL, self.eps
+        return training_losses(name, vlb_weight, self.diffusion, *at, min_snr)
 
     def gradients(self, loss):
         return torch.autograd.grad(loss.sum(), self.prediction, allow_unused=True)
@@ -169,3 +168,16 @@ def test_the_terms_of_a_batch_do_not_depend_on_their_neighbours():
     prediction = Prediction(*(z[order] for z in case.prediction))
     terms = bound_term(case.diffusion, prediction, *part, T_ALL[order], "learned", clip=False)
     torch.testing.assert_close(terms.detach(), terms_by_hand(case)[order], rtol=1e-6, atol=1e-12)
+
+
+@EVERY_CHAIN
+def test_min_snr_weighs_l_simple_alone(schedule):
+    case, gamma = Case(schedule), 5.0
+    snr = schedule.alpha_bar[1:] / (1 - schedule.alpha_bar[1:])
+    weight = torch.from_numpy(np.minimum(snr, gamma) / snr)
+    plain, weighted = case.losses("simple"), case.losses("simple", min_snr=gamma)
+    assert torch.allclose(weighted.loss, weight * plain.loss, rtol=1e-9)
+    assert torch.equal(weighted.mse, plain.mse)
+    hybrid, weighted = case.losses("hybrid"), case.losses("hybrid", min_snr=gamma)
+    assert torch.allclose(weighted.loss - hybrid.loss, (weight - 1) * plain.loss, rtol=1e-9)
+    assert torch.equal(case.losses("vlb", min_snr=gamma).loss, case.losses("vlb").loss)

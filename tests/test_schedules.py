@@ -13,6 +13,7 @@ from core.diffusion.schedules import (
     linear,
     paper_stride,
     quadratic_stride,
+    sigmoid,
 )
 
 SCHEDULES = pytest.mark.parametrize("make", [linear, cosine])
@@ -221,3 +222,13 @@ def test_every_stride_can_be_respaced_to(stride):
 def test_a_constant_stride_needs_a_number_that_divides_T(T, K, why):
     with pytest.raises(ValueError, match=why):
         ddim_stride(T, K)
+
+
+def test_the_sigmoid_schedule_falls_evenly_around_its_middle():
+    schedule = sigmoid(1000)
+    assert schedule.alpha_bar[500] == pytest.approx(0.5, abs=1e-9)
+    assert schedule.alpha_bar[250] + schedule.alpha_bar[750] == pytest.approx(1, abs=1e-9)
+    # logit of the level at u is 6 u - 3, so alpha_bar(1/4) = (s(3) - s(-1.5)) / (s(3) - s(-3)).
+    s = [1 / (1 + math.exp(-x)) for x in (3, -1.5, -3)]
+    assert schedule.alpha_bar[250] == pytest.approx((s[0] - s[1]) / (s[0] - s[2]), rel=1e-9)
+    assert schedule.beta[-1] == 0.999 and (np.diff(schedule.alpha_bar) < 0).all()

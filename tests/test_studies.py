@@ -16,12 +16,14 @@ from analysis.tables import HOLE
 from core.config import metric_of, to_dict
 from core.errors import Refused
 from experiments.files import write_bytes, write_json
-from experiments.grid import STUDIES, expand
+from experiments.grid import EXTENSIONS, STUDIES, expand
 from experiments.overrides import parse
 from experiments.runs import Runs
 
 SCRIPTS = [
-    (name, script) for name in STUDIES for script in expand(parse([f"grid={name}"])).analysis
+    (name, script)
+    for name in (*STUDIES, *EXTENSIONS)
+    for script in expand(parse([f"grid={name}"])).analysis
 ]
 WORDS = ("scale=smoke", "seeds=[0,1]")
 

@@ -82,19 +82,22 @@ def training_losses(
     x_t: Tensor,
     t: Tensor,
     eps: Tensor,
+    min_snr: float = 0.0,
 ) -> Losses:
     """Losses of one batch under the named objective.
 
     vlb_weight: lambda of eq. 16. It multiplies the whole bound, the sum over all T terms in
     bits/dim. A lambda on a single term, as many copies of this objective have it, is T times less.
+    min_snr: gamma of min-SNR weighting, which L_simple's terms are trained with; 0: none.
     """
     if name == "vlb":
         bound = vlb(diffusion, prediction, x0, x_t, t)
         return Losses(bound, None, bound.detach())
     mse = simple(prediction, eps)
+    weighted = mse * diffusion.min_snr_weight(t, min_snr) if min_snr else mse
     if name == "simple":
-        return Losses(mse, mse.detach(), None)
+        return Losses(weighted, mse.detach(), None)
     # Section 3.1: L_vlb guides the variance alone; the mean learns from L_simple only.
     variance_only = Prediction(prediction.eps.detach(), prediction.v)
     bound = vlb(diffusion, variance_only, x0, x_t, t)
-    return Losses(mse + vlb_weight * bound, mse.detach(), bound.detach())
+    return Losses(weighted + vlb_weight * bound, mse.detach(), bound.detach())

@@ -40,7 +40,9 @@ class Diffusion:
         schedule: Schedule,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        analytic: np.ndarray | None = None,
     ):
+        """analytic: [K + 1] log-variances of the reverse variance of that name, if there is one."""
         self.schedule, self.K = schedule, schedule.K
 
         def table(values: np.ndarray) -> Tensor:
@@ -63,6 +65,8 @@ class Diffusion:
             name: table(variances.fixed_log_variance(schedule, name))
             for name in ("beta", "beta_tilde")
         }
+        if analytic is not None:
+            self._fixed["analytic"] = table(analytic)
         # The network is told t on a scale of 0..1000 whatever T, and the original t of a kept step.
         self._network_time = table((schedule.t - 1) * (1000 / schedule.T))
 
@@ -96,6 +100,10 @@ class Diffusion:
         """The noise that leads from x_0 to x_t: eq. 9 solved for eps."""
         return (_at(self._one_over_signal, t) * x_t - x0) / _at(self._noise_over_signal, t)
 
+    def min_snr_weight(self, t: Step, most: float) -> Tensor:
+        """min(SNR_t, most) / SNR_t: the weight of L_simple's term in Hang et al. 2023 (eq. 10)."""
+        return (most * _at(self._noise_over_signal, t) ** 2).clamp(max=1.0).flatten()
+
     def predicted_x0(self, prediction: Prediction, x_t: Tensor, t: Step, clip: bool) -> Tensor:
         """The x_0 that the predicted noise implies, [N, C, H, W]; in [-1, 1] if `clip`."""
         x0 = self.x0_from_eps(x_t, t, prediction.eps)
@@ -109,7 +117,7 @@ class Diffusion:
         variance: ReverseVariance,
         clip: bool,
     ) -> Gaussian:
-        """p_theta(x_{t-1} | x_t): eq. 13's mean through x_0, and one of the three variances."""
+        """p_theta(x_{t-1} | x_t): eq. 13's mean through x_0, and one of the variances."""
         mean = self.posterior_mean(self.predicted_x0(prediction, x_t, t, clip), x_t, t)
         return Gaussian(mean, self.p_log_variance(prediction, t, variance))
 

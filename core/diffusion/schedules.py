@@ -114,6 +114,16 @@ def cosine(T: int) -> Schedule:
     return from_betas(np.minimum(1 - f[1:] / f[:-1], MAX_BETA))
 
 
+def sigmoid(T: int) -> Schedule:
+    """alpha_bar falls from 1 to 0 as a logistic function between -3 and 3; beta_t <= 0.999.
+
+    Not in the paper: Jabri et al. 2022 (arXiv 2212.11972), with tau = 1.
+    """
+    level = 1 / (1 + np.exp(-np.linspace(-3, 3, T + 1)))
+    alpha_bar = (level[-1] - level) / (level[-1] - level[0])
+    return from_betas(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], MAX_BETA))
+
+
 def paper_stride(T: int, K: int) -> list[int]:
     """K reals evenly spaced over [1, T], ends included, rounded (section 4)."""
     _check(T, K)

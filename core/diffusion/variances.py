@@ -1,4 +1,7 @@
-"""The reverse process's variance: fixed to beta or beta_tilde, or learned between them (eq. 15)."""
+"""The reverse process's variance: fixed to beta or beta_tilde, or learned between them (eq. 15).
+
+A fourth, `analytic`, is a table that is made for a network (core/diffusion/optimal.py).
+"""
 
 from typing import Literal
 
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from core.diffusion.schedules import Schedule
 
-ReverseVariance = Literal["beta", "beta_tilde", "learned"]
+ReverseVariance = Literal["beta", "beta_tilde", "learned", "analytic"]
 
 
 def log_bounds(schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:

@@ -3,11 +3,10 @@
 import numpy as np
 import torch
 
-from core.chains import likelihood_chain
 from core.config import Likelihood
 from core.data.images import Images
 from core.diffusion import likelihood
-from core.diffusion.process import Diffusion
+from core.measurements.errors import reverse_process
 from core.measurements.result import Result, batches
 from core.parts import Arrays, Report, Work, compute
 from core.randomness import ImageNoise, numpy_generator
@@ -18,8 +17,8 @@ def measure_likelihood(
     trained: Trained, settings: Likelihood, images: Images, work: Work
 ) -> Result | None:
     """The bound on the first of `images`."""
-    schedule = likelihood_chain(trained.config.diffusion, settings)
-    diffusion = Diffusion(schedule, trained.device)
+    diffusion = reverse_process(trained, settings, work.housekeeping)
+    schedule = diffusion.schedule
     strata = likelihood.STRATA[settings.estimator](schedule.K)
 
     def part(which: range, report: Report) -> Arrays:

@@ -13,6 +13,7 @@ from core.data.images import Images, to_model, to_uint8
 from core.diffusion import samplers
 from core.diffusion.process import Diffusion
 from core.diffusion.variances import ReverseVariance
+from core.measurements.errors import reverse_process
 from core.measurements.generated import generate_images
 from core.measurements.result import Result, batches
 from core.metrics import distances
@@ -34,16 +35,20 @@ def draw_images(
     batch: int,
     on_step: Callable[[], None] = lambda: None,
     low: Tensor | None = None,
+    diffusion: Diffusion | None = None,
 ) -> Tensor:
     """Drawn images number `which`: uint8 [n, C, H, W]. Image i depends on (seed, i) alone.
 
     Class-conditional networks draw class i mod the number of classes for image i. low: uint8
-    [n, C, h, h], what a network that enlarges is given.
+    [n, C, h, h], what a network that enlarges is given. diffusion: over the sampler's steps, where
+    it is made from the network's errors.
     """
     if trained.config.objective.name == "gan":
         return generate_images(trained, which, seed, batch, on_step)
-    schedule = sampling_chain(trained.config.diffusion, sampler)
-    diffusion, drawn = Diffusion(schedule, trained.device), []
+    if diffusion is None:
+        chain = sampling_chain(trained.config.diffusion, sampler)
+        diffusion = Diffusion(chain, trained.device)
+    drawn = []
     purpose = "sample" if low is None else "sample enlarged"
     for chosen in batches(which, batch):
         noise = ImageNoise(chosen, trained.shape, seed, purpose)
@@ -83,7 +88,8 @@ def measure_frechet(
         how = settings.sampler, settings.variance, settings.seed, batch
         how = *how, lambda: report(next(taken) / evaluations)
         low = None if draws is None else draw_images(draws, which, *how)
-        return {"images": draw_images(trained, which, *how, low).numpy()}
+        process = reverse_process(trained, settings, work.housekeeping)
+        return {"images": draw_images(trained, which, *how, low, process).numpy()}
 
     parts = compute(settings.images, stages * K, part, work)
     if parts is None:

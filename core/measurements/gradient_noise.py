@@ -100,8 +100,9 @@ def measure_gradient_noise(
         torch.manual_seed(torch_seed(*key, "dropout"))
         x_t = diffusion.q_sample(x0, t, eps)
         denoise = build.denoiser(trained.model, diffusion, config.precision, label)
+        at = denoise(x_t, t), x0, x_t, t, eps
         losses = training_losses(
-            objective.name, objective.vlb_weight, diffusion, denoise(x_t, t), x0, x_t, t, eps
+            objective.name, objective.vlb_weight, diffusion, *at, objective.min_snr
         )
         mean = (weights.to(x0.dtype) * losses.loss).mean()
         gradients = torch.autograd.grad(mean, parameters)

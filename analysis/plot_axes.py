@@ -1,0 +1,88 @@
+"""Any study's measurements along an axis: a panel for each, a line for each row and other axis.
+
+What to look for: which line is lowest where, and where lines cross.
+
+    python analysis/plot_axes.py grid=NAME [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py; a grid of your own needs no script of its own.
+"""
+
+import itertools
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+
+from analysis import curves
+from analysis.load import Results, load
+from analysis.plots import subplots
+from analysis.publish import publish
+from analysis.script import run
+from core.errors import Refused
+from experiments.overrides import parse
+
+MARKERS = "osv^D<>"
+
+
+def axes_of(results: Results) -> dict[str, dict[str, list[Any]]]:
+    """Measurement -> axis -> its values, in the order of the grid; those with a numeric axis."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for cell in results.grid.cells:
+        for asked in cell.measurements:
+            for axis, value in asked.axes.items():
+                values = found.setdefault(asked.name, {}).setdefault(axis, [])
+                if value not in values:
+                    values.append(value)
+    return {name: axes for name, axes in found.items() if any(map(_numeric, axes.values()))}
+
+
+def _numeric(values: list[Any]) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)
+
+
+def curves_of(results: Results, name: str, axes: dict[str, list]) -> tuple[str, dict]:
+    """The numeric axis with the most values, and label -> points along it."""
+    numeric = [axis for axis in axes if _numeric(axes[axis])]
+    x = max(numeric, key=lambda axis: len(axes[axis]))
+    others = {axis: values for axis, values in axes.items() if axis != x}
+    found = {}
+    for row, words in enumerate(results.grid.rows):
+        for point in itertools.product(*others.values()):
+            where = dict(zip(others, point))
+            label = " ".join(map(str, point))
+            if len(results.grid.rows) > 1:
+                label = " ".join([*map(str, words.values()), label]).strip()
+            found[label] = curves.points(results, name, row, x, **where)
+    return x, found
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words))
+    if results.frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    measured = axes_of(results)
+    if not measured:
+        raise Refused(f"{results.grid.name} measures nothing along a numeric axis: see table_rows")
+    figure, panels = subplots(2.6, 3.4 * len(measured), ncols=len(measured), squeeze=False)
+    tables: list[tuple[str, pd.DataFrame]] = []
+    for axes, (name, of_name) in zip(panels[0], measured.items()):
+        x, found = curves_of(results, name, of_name)
+        colors = sns.color_palette("colorblind", len(found))
+        for i, (label, curve) in enumerate(found.items()):
+            curves.draw(axes, curve, label, color=colors[i], marker=MARKERS[i % len(MARKERS)])
+        metric = results.of(name)["metric"].replace("", None).dropna()
+        digits = 3 if metric.eq("nll").any() else 2
+        axes.set(xlabel=x, ylabel=name, xscale="log", yscale="log")
+        tables.append((f"{name} by {x}", curves.table(found, sorted(of_name[x]), digits)))
+        axes.legend(fontsize=6)
+    kinds = [(name, results.of(name)["settings"].iloc[0].images) for name in measured]
+    caption = (
+        "NLL in bits/dim of test images, FD (fashion_cnn) of drawn images to the training split; "
+        f"{', '.join(f'{name}: {images} images' for name, images in kinds)}. Mean and standard "
+        "error over seeds."
+    )
+    publish(results, figure, caption, tables)
+
+
+if __name__ == "__main__":
+    run(main)

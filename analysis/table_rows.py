@@ -1,0 +1,67 @@
+"""Any study as a table: a line for each row, a column for each measurement.
+
+What to look for: which row has the lowest value in which column, and whether the difference is
+beyond the standard errors.
+
+    python analysis/table_rows.py grid=NAME [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
+
+takes the same words as experiments/run.py; a grid of your own needs no script of its own.
+"""
+
+import pandas as pd
+
+from analysis.load import Results, load
+from analysis.plots import COLUMN
+from analysis.publish import publish
+from analysis.samples import beside
+from analysis.script import run
+from analysis.tables import HOLE, number, summary
+from core.errors import Refused
+from experiments.overrides import parse
+
+DIGITS = {"nll": 3, "frechet": 2}
+
+
+def table(results: Results) -> pd.DataFrame:
+    """Words of the rows, then "mean ± s.e." of each measurement at each of its points."""
+    measured: dict[str, dict[int, str]] = {}
+    for cell in results.grid.cells[: len(results.grid.rows)]:
+        for asked in cell.measurements:
+            measured.setdefault(asked.words, {})
+    frame = results.frame.assign(words=_words(results))
+    for (words, row, metric), lines in frame.groupby(["words", "row", "metric"], sort=False):
+        if len(found := summary(lines, ["row"])) and found["n"][0]:
+            text = number(found["mean"][0], found["se"][0], DIGITS.get(metric, 3))
+            measured.setdefault(words, {})[row] = text
+    lines = []
+    for row, words in enumerate(results.grid.rows):
+        of_row = {column: cells.get(row, HOLE) for column, cells in measured.items()}
+        lines.append({key: str(value) for key, value in words.items()} | of_row)
+    return pd.DataFrame(lines)
+
+
+def _words(results: Results) -> list[str]:
+    """Of each line of the frame: its measurement's name and axes."""
+    return [asked.words for cell in results.grid.cells for asked in cell.measurements]
+
+
+def main(words: list[str]) -> None:
+    results = load(parse(words))
+    if results.frame["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    frame, shown = results.frame[results.frame["metric"] == "frechet"], {}
+    for row, of_row in enumerate(results.grid.rows):
+        arrays = frame[(frame["row"] == row)]["arrays"].dropna()
+        shown["\n".join(str(value) for value in of_row.values())] = next(iter(arrays), None)
+    kinds = {settings.images for settings in results.frame["settings"]}
+    caption = (
+        "NLL in bits/dim of test images, FD (fashion_cnn) of drawn images to the training split, "
+        f"{', '.join(map(str, sorted(kinds)))} images; mean and standard error over seeds. Images "
+        "of the first seed, from the same noise."
+    )
+    figure = beside(shown, 5, COLUMN * max(1, len(shown) / 3))
+    publish(results, figure, caption, [("Every row", table(results))])
+
+
+if __name__ == "__main__":
+    run(main)
