@@ -11,7 +11,7 @@ after Holm's correction for all claims that were tested together.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -247,7 +247,7 @@ def main(words: list[str]) -> None:
         text = f"# The paper's claims, scale {request.scale}\n\n{markdown(table(judged))}\n\n"
         text += f"{tally(judged)}.\n"
         print(text)
-        name = f"claims.{request.scale}"
+        name = replace(request, grid="claims").name
         say_written(write(request.results / "tables", name, {"md": text}))
         return
     there = {str(claim.number): claim.number for claim in claims()}

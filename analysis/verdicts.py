@@ -9,9 +9,10 @@ correction), and fails when one of them does, at a level shared among them (Bonf
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
@@ -19,6 +20,7 @@ HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 NOT_MEASURED, ELSEWHERE = "not measured", "needs the paper's scale"
 WORDS = (HOLDS, FAILS, UNDECIDED, NOT_MEASURED, ELSEWHERE)
 MOST_SEEDS = 100  # beyond so many, more seeds are no way to decide anything
+SAME = 1e-9  # numbers nearer to each other than this, in any unit, differ by rounding at most
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Comparison:
     unit: str = ""
     ratio: bool = False
 
-    @property
+    @cached_property
     def effect(self) -> float:
         return float(np.mean(self.values))
 
-    @property
+    @cached_property
     def spread(self) -> float:
         """Standard deviation over seeds; NaN for one."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
@@ -56,6 +58,11 @@ class Comparison:
             return float("nan"), float("nan")
         found = stats.ttest_1samp(self.values, 0.0).confidence_interval(LEVEL)
         return float(found.low), float(found.high)
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether the seeds agree, such as on a place on a coarse axis: no spread to judge by."""
+        return bool(np.ptp(self.values) <= SAME)
 
     def p_holds(self) -> float:
         """Twice the one-sided p of the effect being outside of what is claimed: small, it holds.
@@ -73,20 +80,20 @@ class Comparison:
         beyond = self.effect > bound if side == "greater" else self.effect < bound
         if np.isinf(bound) or self.exact:
             return 0.0 if beyond else 1.0
-        # Equal numbers, such as a place on a coarse axis, show no spread to judge them by.
-        if len(self.values) < 2 or np.ptp(self.values) == 0:
+        n = len(self.values)
+        if n < 2 or self.same:
             return 1.0
-        return min(1.0, 2 * float(stats.ttest_1samp(self.values, bound, alternative=side).pvalue))
+        t = (self.effect - bound) / (self.spread / n**0.5)
+        return min(1.0, 2 * float(special.stdtr(n - 1, -t if side == "greater" else t)))
 
     def seeds_needed(self) -> int | None:
         """About how many seeds an interval clear of the margin takes, if effect and spread stay."""
         away = min(abs(self.effect - bound) for bound in (self.low, self.high))
         if not np.isfinite(self.spread) or away == 0:
             return None
-        for n in range(2, MOST_SEEDS + 1):
-            if stats.t.ppf((1 + LEVEL) / 2, n - 1) * self.spread / n**0.5 < away:
-                return n
-        return None
+        n = np.arange(2, MOST_SEEDS + 1)
+        enough = n[special.stdtrit(n - 1, (1 + LEVEL) / 2) * self.spread / n**0.5 < away]
+        return int(enough[0]) if len(enough) else None
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def _clear(part: Comparison) -> float:
 def _undecided(part: Comparison) -> str:
     if len(part.values) < 2:
         return "one seed: nothing says how much another training would differ"
-    if np.ptp(part.values) == 0:
+    if part.same:
         return "the seeds give the same number: no spread to judge it by"
     needed = part.seeds_needed()
     if needed is None:
