@@ -11,7 +11,7 @@ after Holm's correction for all claims that were tested together.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -31,6 +31,10 @@ from core.errors import Refused
 from experiments.overrides import Request, of_results, parse
 
 PATH = Path(__file__).with_name("claims.yaml")
+NOTE = (
+    "Intervals are over trainings: the images that are measured on, and the noise that images are "
+    "drawn from, are the same for all seeds."
+)
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,9 @@ def compare(effect: dict[str, Any], cells: dict[str, dict], results: Results | N
                 np.log(values),
                 {k: float(np.log(b)) for k, b in bounds.items() if b > 0},
             )
-    exact = results is None
-    unit = effect.get("unit", "")
-    return Comparison(
-        values, **bounds, exact=exact, name=effect["name"], unit=unit, ratio=kind == "ratio"
-    )
+    shown_as = {"name": effect["name"], "unit": effect.get("unit", ""), "ratio": kind == "ratio"}
+    ties = effect.get("ties", False)
+    return Comparison(values, **bounds, exact=results is None, ties=ties, **shown_as)
 
 
 def _names(expression: str) -> set[str]:
@@ -239,7 +241,22 @@ def parts_table(one: Judged) -> pd.DataFrame:
 def tally(judged: list[Judged]) -> str:
     """How many have which verdict, in one line."""
     words = [one.verdict.word for one in judged]
-    return ", ".join(f"{words.count(word)} {word}" for word in verdicts.WORDS if word in words)
+    counted = ", ".join(f"{words.count(word)} {word}" for word in verdicts.WORDS if word in words)
+    after = [one.corrected for one in judged]
+    left = " and ".join(f"{after.count(word)} {word}" for word in (verdicts.HOLDS, verdicts.FAILS))
+    return f"{counted}; after Holm's correction {left}"
+
+
+def borrowed(judged: list[Judged]) -> str:
+    """A sentence on the claims that the reference decides for want of the user's runs, if any."""
+    theirs = [
+        str(one.claim.number)
+        for one in judged
+        if one.results and one.results.is_reference and one.results.written != one.results.source
+    ]
+    if not theirs:
+        return ""
+    return f"Judged by the reference results that come with the code: claims {', '.join(theirs)}."
 
 
 def main(words: list[str]) -> None:
@@ -251,9 +268,9 @@ def main(words: list[str]) -> None:
     if not wanted:
         judged = evaluate(request)
         text = f"# The paper's claims, scale {request.scale}\n\n{markdown(table(judged))}\n\n"
-        text += f"{tally(judged)}.\n"
+        text += f"{tally(judged)}. {NOTE} {borrowed(judged)}".rstrip() + "\n"
         print(text)
-        name = f"claims.{request.scale}"
+        name = replace(request, grid="claims").name
         say_written(write(request.results / "tables", name, {"md": text}))
         return
     there = {str(claim.number): claim.number for claim in claims()}

@@ -77,7 +77,9 @@ def along(x: np.ndarray, y: np.ndarray, take: str) -> float:
 
 
 def _terms(lines: pd.DataFrame) -> Terms:
-    return terms(lines, lines["config"].iloc[0].diffusion.T)
+    """All NaN where the terms are not stored."""
+    T, hole = lines["config"].iloc[0].diffusion.T, np.array([np.nan])
+    return terms(lines, T) or Terms(T, hole, np.array([T]), hole, hole, float("nan"))
 
 
 def bound_between(results: Results, lines: pd.DataFrame, first: float, last: float) -> float:

@@ -25,7 +25,9 @@ from markupsafe import Markup
 from analysis import verdicts
 from analysis.all import OTHERS, STUDIES, draw
 from analysis.claims import (
+    NOTE,
     Judged,
+    borrowed,
     claimed,
     counted,
     evaluate,
@@ -149,8 +151,6 @@ def about(found: list[Results]) -> list[tuple[str, str]]:
         ("machine", "; ".join(sorted(machines)) or "none yet"),
         ("commits", ", ".join(sorted(commits)) or "none yet"),
     ]
-    if any(results.is_reference and results.written != results.source for results in found):
-        lines.append(("source", "in part the reference results that come with the code"))
     if measured["modified"].any():
         lines.append(("note", "some numbers come from code that differed from its commit"))
     return lines
@@ -224,6 +224,7 @@ def build(request: Request) -> list[Path]:
         "about": about(studies),
         "judged": judged,
         "tally": tally(judged),
+        "note": f"{NOTE} {borrowed(judged)}".strip(),
         "counts": {word: verdict_words.count(word) for word in verdicts.WORDS},
         "sections": found,
         "glance": markdown(table(judged)),

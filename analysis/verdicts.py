@@ -9,9 +9,10 @@ correction), and fails when one of them does, at a level shared among them (Bonf
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
@@ -19,6 +20,7 @@ HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 NOT_MEASURED, ELSEWHERE = "not measured", "needs the paper's scale"
 WORDS = (HOLDS, FAILS, UNDECIDED, NOT_MEASURED, ELSEWHERE)
 MOST_SEEDS = 100  # beyond so many, more seeds are no way to decide anything
+SAME = 1e-9  # numbers nearer to each other than this, in any unit, differ by rounding at most
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Comparison:
 
     values: [n] the effect of each seed, in the unit in which it is compared (the logarithm of a
     ratio). It is claimed to be above `low`, below `high`, or both. exact: from a formula, not from
-    a sample. name and unit are for people; ratio: show exp(effect).
+    a sample. ties: seeds that agree to the last digit decide, as where the best of some numbers is
+    compared with one of them. name and unit are for people; ratio: show exp(effect).
     """
 
     values: np.ndarray
@@ -37,12 +40,13 @@ class Comparison:
     name: str = ""
     unit: str = ""
     ratio: bool = False
+    ties: bool = False
 
-    @property
+    @cached_property
     def effect(self) -> float:
         return float(np.mean(self.values))
 
-    @property
+    @cached_property
     def spread(self) -> float:
         """Standard deviation over seeds; NaN for one."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
@@ -52,10 +56,20 @@ class Comparison:
         """Of LEVEL, Student's t; NaN where the seeds show no spread."""
         if self.exact:
             return self.effect, self.effect
-        if len(self.values) < 2 or _alike(self.values):
+        if len(self.values) < 2 or self.same:
             return float("nan"), float("nan")
         found = stats.ttest_1samp(self.values, 0.0).confidence_interval(LEVEL)
         return float(found.low), float(found.high)
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether the seeds agree, such as on a place on a coarse axis: no spread to judge by."""
+        return bool(np.ptp(self.values) <= SAME)
+
+    @property
+    def tested(self) -> bool:
+        """Whether there is anything to test: no formula, and more than one seed."""
+        return not self.exact and len(self.values) > 1
 
     def p_holds(self) -> float:
         """Twice the one-sided p of the effect being outside of what is claimed: small, it holds.
@@ -71,22 +85,22 @@ class Comparison:
     def _p(self, bound: float, side: str) -> float:
         """Of H0: the effect is not on this side of the bound. At most 1."""
         beyond = self.effect > bound if side == "greater" else self.effect < bound
-        if np.isinf(bound) or self.exact:
+        if np.isinf(bound) or self.exact or (self.ties and self.same and len(self.values) > 1):
             return 0.0 if beyond else 1.0
-        # Equal numbers, such as a place on a coarse axis, show no spread to judge them by.
-        if len(self.values) < 2 or _alike(self.values):
+        n = len(self.values)
+        if n < 2 or self.same:
             return 1.0
-        return min(1.0, 2 * float(stats.ttest_1samp(self.values, bound, alternative=side).pvalue))
+        t = (self.effect - bound) / (self.spread / n**0.5)
+        return min(1.0, 2 * float(special.stdtr(n - 1, -t if side == "greater" else t)))
 
     def seeds_needed(self) -> int | None:
         """About how many seeds an interval clear of the margin takes, if effect and spread stay."""
         away = min(abs(self.effect - bound) for bound in (self.low, self.high))
         if not np.isfinite(self.spread) or away == 0:
             return None
-        for n in range(2, MOST_SEEDS + 1):
-            if stats.t.ppf((1 + LEVEL) / 2, n - 1) * self.spread / n**0.5 < away:
-                return n
-        return None
+        n = np.arange(2, MOST_SEEDS + 1)
+        enough = n[special.stdtrit(n - 1, (1 + LEVEL) / 2) * self.spread / n**0.5 < away]
+        return int(enough[0]) if len(enough) else None
 
 
 @dataclass(frozen=True)
@@ -116,11 +130,13 @@ def judge(parts: list[Comparison]) -> Verdict:
     weakest = max(parts, key=lambda part: (part.p_holds(), -_clear(part)))
     worst = min(parts, key=lambda part: (part.p_fails(), _clear(part)))
     p_holds, p_fails = weakest.p_holds(), min(1.0, len(parts) * worst.p_fails())
+    tested = any(part.tested for part in parts)
     if p_holds <= alpha:
         return Verdict(HOLDS, p_holds, "", parts, weakest)
     if p_fails <= alpha:
         return Verdict(FAILS, p_fails, "", parts, worst)
-    return Verdict(UNDECIDED, min(p_holds, p_fails), _undecided(weakest), parts, weakest)
+    p = min(p_holds, p_fails) if tested else None
+    return Verdict(UNDECIDED, p, _undecided(weakest), parts, weakest)
 
 
 def _clear(part: Comparison) -> float:
@@ -129,22 +145,24 @@ def _clear(part: Comparison) -> float:
     return inside / part.spread if part.spread > 0 else inside
 
 
-def _alike(values: np.ndarray) -> bool:
-    """Equal but for rounding."""
-    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
-
-
 def _undecided(part: Comparison) -> str:
+    if part.exact:
+        return "exactly at the margin"
     if len(part.values) < 2:
         return "one seed: nothing says how much another training would differ"
-    if _alike(part.values):
+    if not np.isfinite(part.effect):
+        return "the effect of a seed is not finite"
+    if part.same:
         return "the seeds give the same number: no spread to judge it by"
     needed = part.seeds_needed()
     if needed is None:
         return f"the interval contains the margin, and {MOST_SEEDS} seeds would not change that"
     if needed <= len(part.values):
         return "the interval contains the margin when shared among the claim's comparisons"
-    return f"the interval contains the margin; about {needed} seeds would decide"
+    return (
+        "the interval contains the margin; if effect and spread of this comparison stay, "
+        f"{needed} seeds decide it"
+    )
 
 
 def holm(verdicts: list[Verdict]) -> list[str]:
