@@ -222,6 +222,11 @@ def table(judged: list[Judged]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def brief(judged: list[Judged]) -> pd.DataFrame:
+    """The claims at a glance, for narrow places."""
+    return table(judged)[["#", "claim", "verdict", "effect (95 % interval)", "n"]]
+
+
 def parts_table(one: Judged) -> pd.DataFrame:
     """Every comparison that a verdict rests on."""
     return pd.DataFrame(

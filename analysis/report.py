@@ -12,7 +12,7 @@ claims first; each leads to its study, the numbers it rests on and the command t
 import base64
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,6 +41,7 @@ from analysis.script import run, say_written
 from analysis.tables import markdown, write
 from core.errors import Refused
 from experiments.files import read_json
+from experiments.grid import EXTENSIONS
 from experiments.overrides import Request, of_results, parse
 
 HERE = Path(__file__).parent
@@ -178,7 +179,14 @@ def sections(request: Request, judged: list[Judged]) -> tuple[list[Section], lis
         [],
         [],
     )
-    return [closed, *(study(results, judged) for results in found), fd], found
+    studies = [study(results, judged) for results in found]
+    paper = [section for section in studies if section.name not in EXTENSIONS]
+    appendix = [
+        replace(section, title=f"Appendix: {section.title}")
+        for section in studies
+        if section.name in EXTENSIONS
+    ]
+    return [closed, *paper, fd, *appendix], found
 
 
 def as_html(text: str, level: int) -> str:

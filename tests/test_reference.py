@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from analysis.claims import brief, evaluate, tally
 from analysis.load import REFERENCE, load
 from analysis.table_schedule_ablation import differences, table
 from analysis.tables import markdown
@@ -36,6 +37,13 @@ def test_the_committed_table_is_what_the_measurements_give():
 def test_the_readme_shows_the_committed_table():
     shown = README.read_text()
     assert markdown(table(reference())) in shown
+
+
+def test_the_readme_shows_the_verdicts_that_the_measurements_give():
+    judged = evaluate(parse([f"results={REFERENCE}"], grid="single"))
+    shown = README.read_text()
+    assert markdown(brief(judged)) in shown
+    assert tally(judged) in shown
 
 
 def test_the_readmes_pictures_are_there():
