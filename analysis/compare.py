@@ -28,7 +28,8 @@ from rich.progress import track
 from scipy import stats
 
 from analysis.all import STUDIES
-from analysis.claims import Judged, evaluate, shown
+from analysis.claims import shown
+from analysis.judging import Judged, evaluate
 from analysis.load import REFERENCE, load, read_arrays
 from analysis.script import RESULTS, run
 from analysis.tables import HOLE, markdown

@@ -26,16 +26,15 @@ from analysis import verdicts
 from analysis.all import OTHERS, STUDIES, draw
 from analysis.claims import (
     NOTE,
-    Judged,
     borrowed,
     claimed,
     counted,
-    evaluate,
     parts_table,
     shown,
     table,
     tally,
 )
+from analysis.judging import Judged, evaluate
 from analysis.load import Results, load
 from analysis.script import run, say_written
 from analysis.tables import markdown, write

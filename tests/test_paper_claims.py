@@ -12,7 +12,8 @@ from PIL import Image
 
 from analysis import claims as script
 from analysis import load as module
-from analysis.claims import PATH, Judged, claims, evaluate, main, shown
+from analysis.claims import main, shown
+from analysis.judging import PATH, Judged, claims, evaluate
 from analysis.quantities import CLOSED, QUANTITIES
 from analysis.verdicts import ELSEWHERE, FAILS, HOLDS, NOT_MEASURED, UNDECIDED
 from core.config import metric_of

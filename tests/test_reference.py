@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from analysis.claims import brief, evaluate, tally
+from analysis.claims import brief, tally
+from analysis.judging import evaluate
 from analysis.load import REFERENCE, load
 from analysis.table_schedule_ablation import differences, table
 from analysis.tables import markdown

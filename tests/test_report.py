@@ -13,7 +13,7 @@ from test_studies import write
 from analysis import all as everything
 from analysis import load as module
 from analysis import report, table_fd_range
-from analysis.claims import claims
+from analysis.judging import claims
 from core.errors import Refused
 from experiments.overrides import REFERENCE, parse
 
