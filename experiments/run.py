@@ -2,7 +2,8 @@
 
     python experiments/run.py grid=NAME [key=value ...]
 
-  grid=NAME       which study; see below. grid=all: every study of the paper
+  grid=NAME       which study; see below. grid=all: every study of the paper; grid=extensions:
+                  what others proposed since
   scale=NAME      how big everything is (default laptop); never what the study varies
   seeds=[0,1,2]   repetitions; a scale has its default
   on=here         where: this machine, all cores (one process per small network), or
