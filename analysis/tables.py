@@ -1,6 +1,7 @@
 """Tables: mean and standard error over seeds, holes as holes; Markdown, CSV and LaTeX."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -103,19 +104,22 @@ def latex(table: pd.DataFrame, caption: str) -> str:
 def notes(results: Results) -> list[str]:
     """What must stand under every table: source, scale, missing cells, mixed or modified code."""
     frame, lines = results.frame, []
-    # What is said of a network is said of the first that is no GAN, whose settings are its own.
-    configs = list(frame["config"])
-    config = next((c for c in configs if c.objective.name != "gan"), configs[0])
+    # What is said of networks is not said of GANs, whose settings are others.
+    everything = list(frame["config"])
+    configs = [c for c in everything if c.objective.name != "gan"] or everything
+    config = configs[0]
     if results.is_reference and results.written != results.source:
         lines.append("Source: the reference results that come with the code (no runs of yours).")
-    optim, unet = config.optim, config.unet
-    mult, seeds = ",".join(map(str, unet.channel_mult)), ", ".join(map(str, results.grid.seeds))
+    mult, seeds = ",".join(map(str, config.unet.channel_mult)), results.grid.seeds
+    lengths = _each(f"{c.optim.steps} steps of {c.optim.batch_size} images" for c in configs)
+    clip = config.optim.grad_clip
     lines.append(
-        f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = {unet.base}, mult "
-        f"{mult}, {optim.steps} steps of {optim.batch_size} images, lr {optim.rate:g}, "
-        f"EMA {optim.ema[0]:g}"
-        + (f", gradients clipped at {optim.grad_clip:g}" if optim.grad_clip else "")
-        + f". Seeds: {seeds}."
+        f"Scale `{results.grid.scale}`: {config.data.name}, UNet with C = "
+        f"{_each(c.unet.base for c in configs)}, mult {mult}, {lengths}, "
+        f"lr {_each(f'{c.optim.rate:g}' for c in configs)}, "
+        f"EMA {_each(f'{rate:g}' for c in configs for rate in c.optim.ema)}"
+        + (f", gradients clipped at {clip:g}" if clip else "")
+        + f". Seeds: {', '.join(map(str, seeds))}."
     )
     if results.request.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in results.request.overrides.items())
@@ -131,6 +135,11 @@ def notes(results: Results) -> list[str]:
     if missing:
         lines.append(f"{missing} of {len(frame)} measurements are missing; `{results.command}`")
     return lines
+
+
+def _each(values: Iterable[object]) -> str:
+    """The different ones, in the order of the rows."""
+    return ", ".join(map(str, dict.fromkeys(values)))
 
 
 def in_words(results: Results) -> str:
