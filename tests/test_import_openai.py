@@ -1,6 +1,7 @@
 """A file of OpenAI's weights becomes a run, which is measured as any other; or it is refused."""
 
 import shutil
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -172,12 +173,17 @@ def test_an_imported_file_is_measured_as_any_run(file, tmp_path, pictures):
     assert len(record["sha256"]) == 64 and len(record["commit"]) == 40
 
 
-def test_the_weights_are_those_of_the_file(file, tmp_path, pictures):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_weights_are_those_of_the_file(zipped, file, tmp_path, pictures):
+    """Their code saves parameters, not plain tensors; before PyTorch 1.6 in another format."""
+    state = OrderedDict((k, torch.nn.Parameter(x)) for k, x in weights_of(TINY).items())
+    state._metadata = OrderedDict({"": {"version": 1}})
+    torch.save(state, file, _use_new_zipfile_serialization=zipped)
     run = import_file(file, tmp_path / "results", str(pictures))
     snapshot = checkpoint.load(snapshot_path(run.folder, 1.0, 3))
     theirs = openai.to_openai(TINY.network(), snapshot["ema"]["0"])
     for name, x in torch.load(file, weights_only=True).items():
-        assert torch.equal(theirs[name], x)
+        assert torch.equal(theirs[name], x) and type(theirs[name]) is torch.Tensor
     assert snapshot["images"] == [3, 16, 0] and snapshot["step"] == 3
 
 

@@ -82,7 +82,7 @@ def from_openai(model: UNet, state: Mapping[str, Tensor], what: object) -> dict[
     found = [f"{_listed(of)} {of_what}" for of_what, of in faults.items() if of]
     if found:
         raise Refused(f"{what} does not fit the network: {'; '.join(found)}")
-    return {name: state[theirs].float() for name, theirs in names(model).items()}
+    return {name: state[theirs].detach().float() for name, theirs in names(model).items()}
 
 
 def read(path: Path) -> dict[str, Tensor]:
