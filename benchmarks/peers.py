@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.subjects import Subject
+from core.interop.diffusers_unet import architecture
 
-FOLDER = Path(__file__).resolve().parents[1] / ".venv" / "peers"
+FOLDER = Path(sys.prefix) / "peers"  # `make bench` runs the Python of .venv
 T = 4000
 
 # denoising-diffusion-pytorch imports these for saving pictures and for FID; neither is used here.
@@ -41,7 +42,8 @@ class Peer:
     sample: Callable[[int, int], object]
 
 
-def _import(name: str):
+def imported(name: str):
+    """A peer's module. ModuleNotFoundError: the peers are not installed."""
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
     return importlib.import_module(name)
@@ -58,24 +60,14 @@ def all_peers(subject: Subject) -> list[Peer]:
 
 def diffusers(subject: Subject) -> Peer:
     """UNet2DModel with scale-shift conditioning, DDPMScheduler, AdamW and EMAModel."""
-    package = _import("diffusers")
-    training_utils = _import("diffusers.training_utils")
+    package = imported("diffusers")
+    training_utils = imported("diffusers.training_utils")
     unet = subject.config.unet
-    widths = [mult * unet.channels for mult in unet.channel_mult]
-    attention = [subject.size >> level in unet.attention for level in range(len(widths))]
+    settings = architecture(unet, subject.size, subject.channels, subject.learned)
     model = package.UNet2DModel(
-        sample_size=subject.size,
-        in_channels=subject.channels,
-        out_channels=subject.learned,
-        layers_per_block=unet.res_blocks,
-        block_out_channels=widths,
-        down_block_types=[("AttnDownBlock2D" if a else "DownBlock2D") for a in attention],
-        up_block_types=[("AttnUpBlock2D" if a else "UpBlock2D") for a in attention[::-1]],
-        attention_head_dim=widths[-1] // unet.heads,
+        **settings,
+        attention_head_dim=settings["block_out_channels"][-1] // unet.heads,
         norm_num_groups=32 if unet.channels >= 64 else unet.channels // 4,
-        resnet_time_scale_shift="scale_shift",
-        flip_sin_to_cos=True,
-        freq_shift=0,
     )
     chain = {"beta_schedule": "squaredcos_cap_v2", "variance_type": "learned_range"}
     scheduler = package.DDPMScheduler(T, **chain)
@@ -111,8 +103,8 @@ def denoising_diffusion_pytorch(subject: Subject) -> Peer:
     """Unet and GaussianDiffusion (L_simple), Adam and ema_pytorch's EMA."""
     for name in UNUSED:
         sys.modules.setdefault(name, MagicMock())
-    package = _import("denoising_diffusion_pytorch")
-    ema = _import("ema_pytorch")
+    package = imported("denoising_diffusion_pytorch")
+    ema = imported("ema_pytorch")
     unet = subject.config.unet
     attention = [subject.size >> level in unet.attention for level in range(len(unet.channel_mult))]
     settings = {

@@ -3,6 +3,7 @@
 Without torch, so that a grid's chains are checked before anything is started.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 from core.config import DiffusionConfig, Likelihood, SamplerConfig, TrainConfig
@@ -26,7 +27,8 @@ STRIDES = {
 @lru_cache(maxsize=16)
 def training_chain(config: DiffusionConfig) -> Schedule:
     """All T steps. ValueError: no such chain, as the linear schedule of 20 steps or fewer."""
-    return SCHEDULES[config.schedule](config.T)
+    schedule = SCHEDULES[config.schedule](config.T)
+    return schedule if config.rescaled_time else replace(schedule, time_scale=config.T)
 
 
 @lru_cache(maxsize=256)

@@ -31,6 +31,7 @@ class DataConfig:
 class DiffusionConfig:
     T: int = 4000  # steps of the chain; paper 4000, DDPM 1000
     schedule: Literal["linear", "cosine", "sigmoid"] = "cosine"
+    rescaled_time: bool = late(True)  # the network is told t on a scale of 1000, not of T
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class TrainConfig:
     seed: int = 0
     recipe: int = 1  # raised when core/ changes the numbers of an unchanged configuration
     gan: GANConfig = late(GANConfig())  # noqa: RUF009 (of objective.name=gan)
+    source: Literal["here", "openai"] = late("here")  # whose code trained; others' is imported
 
     @property
     def gan_channels(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from core.build import device, training_images
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.distributed import ALONE, Ranks
+from core.errors import Refused
 from core.measurements import Result, in_parts, measure
 from core.parts import Work
 from core.trained import snapshot_path
@@ -136,6 +137,13 @@ def _train(task: Task, course: Course) -> bool:
 
 def _train_held(task: Task, course: Course) -> None:
     run, config, ranks = task.run, task.config, course.ranks
+    if config.source != "here":
+        has = "its final weights alone" if run.trained else "no weights"
+        raise Refused(
+            f"source={config.source}: {run.folder.name} has {has}, and none are trained here; "
+            f"import a file by experiments/import_{config.source}.py, or leave the word out",
+            code=1,
+        )
     if task.housekeeping.weights == "reference":
         write_json(run.folder / "provenance.json", adopt(run, config, task.missing, task.also_at))
         write_bytes(run.folder / "trained", b"")

@@ -58,7 +58,8 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
                 build.device(housekeeping)
             data = config.data
             images = build.training_images(data, housekeeping.data_path or None)
-            check_enough(images, config.optim.batch_size)
+            if config.source == "here":
+                check_enough(images, config.optim.batch_size)
             with torch.device("meta"):
                 build.network(config, images.channels, images.size, images.classes)
         for asked in task.missing:

@@ -132,7 +132,8 @@ def label(config: TrainConfig) -> str:
     """The part of a folder's name that is for people."""
     diffusion, name = config.diffusion, config.objective.name
     chain = "" if name == "gan" else f"T{diffusion.T}-{diffusion.schedule}-"
-    return f"{config.data.name}-{chain}{name}-s{config.seed}"
+    by = "" if config.source == "here" else f"{config.source}-"
+    return f"{by}{config.data.name}-{chain}{name}-s{config.seed}"
 
 
 def _first_difference(a: Any, b: Any, name: str = "") -> str | None:

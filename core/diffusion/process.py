@@ -67,11 +67,11 @@ class Diffusion:
         }
         if analytic is not None:
             self._fixed["analytic"] = table(analytic)
-        # The network is told t on a scale of 0..1000 whatever T, and the original t of a kept step.
-        self._network_time = table((schedule.t - 1) * (1000 / schedule.T))
+        # The network is told t on a scale of its own whatever T, and the original t of a kept step.
+        self._network_time = table((schedule.t - 1) * (schedule.time_scale / schedule.T))
 
     def network_time(self, t: Tensor) -> Tensor:
-        """[N] what the network is told: (original t - 1) * 1000/T, in [0, 1000)."""
+        """[N] what the network is told: (original t - 1) * time_scale/T; usually in [0, 1000)."""
         return self._network_time[t]
 
     def q_sample(self, x0: Tensor, t: Step, eps: Tensor) -> Tensor:

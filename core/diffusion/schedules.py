@@ -7,7 +7,7 @@ keeps only some of the steps is a Schedule too: one that remembers the original 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,12 +23,14 @@ class Schedule:
     t            [K + 1] int64, original timestep of each kept step; t[0] = 0
     beta         [K + 1] variance of q(x_k | x_{k-1}); beta[0] = 0
     log_alpha_bar[K + 1] log of prod_{s <= k} (1 - beta_s), <= 0; entry 0 is 0
+    time_scale   what the network is told of t runs from 0 to nearly this, whatever T is
     """
 
     T: int
     t: np.ndarray
     beta: np.ndarray
     log_alpha_bar: np.ndarray
+    time_scale: int = 1000
 
     @property
     def K(self) -> int:
@@ -78,7 +80,7 @@ class Schedule:
         # A step whose predecessor is kept has the beta that it had, to the last bit.
         unchanged = np.flatnonzero(np.diff(kept) == 1) + 1
         beta[unchanged] = self.beta[kept[unchanged]]
-        return Schedule(self.T, self.t[kept], beta, log_alpha_bar)
+        return replace(self, t=self.t[kept], beta=beta, log_alpha_bar=log_alpha_bar)
 
     def truncated(self, skip: float) -> "Schedule":
         """Without the noisiest fraction `skip` of the steps: sampling begins late (Fig. 4)."""

@@ -1,0 +1,1 @@
+"""Weights from other code, and for other code."""
