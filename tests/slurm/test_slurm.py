@@ -117,6 +117,17 @@ def test_measurements_in_jobs_of_their_own_wait_for_their_training(cluster):
     assert len({job for job in seen.values()}) >= 2, seen
 
 
+def test_measurements_of_two_networks_wait_for_both_trainings(cluster):
+    words = (*WHOLE, "grid=model_mix")
+    cluster.run(*words, folder="here")
+    ids = cluster.submit(*words, "split=true")
+    assert len(ids) > 2
+    cluster.ended(*ids)
+    assert cluster.measured() == cluster.measured("here"), cluster.log()
+    assert len(cluster.measured()) == 6  # of each network its own two, and two of both
+    assert cluster.starts() == 2  # each network trained once
+
+
 def test_measurements_are_cancelled_when_their_training_fails(cluster):
     ids = cluster.submit(*ONE, "optim.lr=1e30", "optim.steps=40", "split=true")
     cluster.ended(*ids)
