@@ -3,15 +3,15 @@
 Batches and latents are functions of (seed, step), as everything random is in core/trainer.py.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import build
 from core.any_trainer import AnyTrainer, total_norm
+from core.batches import batches
 from core.config import Housekeeping, TrainConfig
-from core.data.images import Images, batch_indices
+from core.data.images import Images
 from core.distributed import ALONE, Ranks
 from core.randomness import torch_generator
 
@@ -49,6 +49,7 @@ class GANTrainer(AnyTrainer):
     ):
         # The discriminator's loss, the generator's, the logits of real and of drawn images.
         super().__init__(config, images, housekeeping, ranks, logged=4)
+        self.batches = batches(config, images, self.part, self.device, noise=False)
         form, gan = (images.channels, images.size, images.classes), config.gan
         self.discriminator = build.discriminator(config, *form).to(self.device).train()
         self.optimizer = build.adam(gan, self.model, gan.lr_generator)
@@ -59,8 +60,7 @@ class GANTrainer(AnyTrainer):
         """The discriminator's steps, the generator's, averages."""
         n = self.config.gan.discriminator_steps
         for i in range(n):
-            indices, label = self._batch(self.step * n + i)
-            real = self.images.batch(indices).to(self.device)
+            real, _, label, _ = self.batches(self.step * n + i).part(slice(None), self.device)
             with torch.no_grad():
                 fake = self._draw(label, i)
             both = None if label is None else torch.cat([label, label])
@@ -79,15 +79,6 @@ class GANTrainer(AnyTrainer):
         self.ema.update()
         self.step += 1
         self.summed += 1
-
-    def _batch(self, number: int) -> tuple[np.ndarray, Tensor | None]:
-        """Indices of this process's part of a batch of real images, and their labels."""
-        size = self.config.optim.batch_size
-        indices = batch_indices(len(self.images), size, self.config.seed, number)
-        indices = indices[self.part.start : self.part.stop]
-        if not self.config.unet.class_conditional:
-            return indices, None
-        return indices, self.images.labels[torch.from_numpy(indices)].to(self.device)
 
     def _draw(self, label: Tensor | None, i: int) -> Tensor:
         """As many images as a part has, from latents number i of this step."""

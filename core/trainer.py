@@ -10,14 +10,15 @@ from torch import Tensor
 
 from core import build
 from core.any_trainer import AnyTrainer, total_norm
+from core.batches import Batch, batches
 from core.chains import training_chain
 from core.config import Housekeeping, TrainConfig
-from core.data.images import Images, batch_indices, enlarged
+from core.data.images import Images, enlarged
 from core.data.sources import at_size
 from core.diffusion.objectives import training_losses
 from core.diffusion.process import Diffusion
 from core.distributed import ALONE, Ranks
-from core.randomness import numpy_generator, torch_generator, torch_seed
+from core.randomness import numpy_generator, torch_seed
 
 
 def clip_gradients(gradients: list[Tensor], limit: float) -> None:
@@ -42,8 +43,8 @@ class Trainer(AnyTrainer):
         ranks: Ranks = ALONE,
     ):
         super().__init__(config, images, housekeeping, ranks, logged=3)  # loss, mse, vlb
-        low = config.data.low
-        self.low_images = at_size(images, low, "data.low") if low else None
+        low = at_size(images, config.data.low, "data.low") if config.data.low else None
+        self.batches = batches(config, images, self.part, self.device, low)
         self.microbatch = housekeeping.microbatch or len(self.part)
         self.diffusion = Diffusion(training_chain(config.diffusion), self.device)
         self.model.gradient_checkpointing = housekeeping.gradient_checkpointing
@@ -56,11 +57,9 @@ class Trainer(AnyTrainer):
     def one_step(self) -> None:
         """Batch, t and its weights, noise, prediction, loss, optimizer, averages."""
         optim, seed = self.config.optim, self.config.seed
-        indices = batch_indices(len(self.images), optim.batch_size, seed, self.step)
+        batch = self.batches(self.step)
         u = numpy_generator(seed, "t", self.step).random(optim.batch_size)
         t, weights = self.timesteps.sample(u)
-        shape = (optim.batch_size, self.images.channels, self.images.size, self.images.size)
-        eps = torch.randn(shape, generator=torch_generator(seed, "eps", self.step))
         if self.config.unet.dropout:
             others = (self.ranks.rank,) if self.ranks.rank else ()
             torch.manual_seed(torch_seed(seed, "dropout", self.step, *others))
@@ -69,9 +68,9 @@ class Trainer(AnyTrainer):
         losses = []
         for first in range(self.part.start, self.part.stop, self.microbatch):
             end = min(first + self.microbatch, self.part.stop)
-            part = slice(first, end)
+            part = batch.part(slice(first - self.part.start, end - self.part.start), self.device)
             with self.ranks.quiet(self.forward, last=end == self.part.stop):
-                losses.append(self._backward(indices[part], t[part], weights[part], eps[part]))
+                losses.append(self._backward(part, t[first:end], weights[first:end]))
         for group in self.optimizer.param_groups:
             group["lr"] = optim.rate * min(1.0, (self.step + 1) / max(1, optim.warmup))
         if optim.grad_clip:
@@ -82,19 +81,12 @@ class Trainer(AnyTrainer):
         self.step += 1
         self.summed += 1
 
-    def _backward(
-        self, indices: np.ndarray, t: np.ndarray, weights: np.ndarray, eps: Tensor
-    ) -> Tensor:
+    def _backward(self, batch: Batch, t: np.ndarray, weights: np.ndarray) -> Tensor:
         """Adds the gradient of a part of the batch; returns its unweighted losses [n]."""
-        x0 = self.images.batch(indices).to(self.device)
-        eps, t = eps.to(self.device), torch.from_numpy(t).to(self.device)
+        x0, eps, label, low = batch
+        t = torch.from_numpy(t).to(self.device)
         weights = torch.from_numpy(weights).to(self.device, x0.dtype)
-        label = None
-        if self.config.unet.class_conditional:
-            label = self.images.labels[torch.from_numpy(indices)].to(self.device)
-        low = None
-        if self.low_images:
-            low = enlarged(self.low_images.batch(indices).to(self.device), x0.shape[-1])
+        low = None if low is None else enlarged(low, x0.shape[-1])
         x_t = self.diffusion.q_sample(x0, t, eps)
         denoise = build.denoiser(self.forward, self.diffusion, self.config.precision, label, low)
         objective = self.config.objective

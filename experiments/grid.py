@@ -56,7 +56,7 @@ EXTENSIONS = (
     "extension_variance",
 )
 GROUPS = {"all": STUDIES, "extensions": EXTENSIONS}
-SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form"}
+SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form", "prepare"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def expand(request: Request) -> Grid:
     base = _fields(grid.get("base") or {}, terms)
     base |= _fields((scale.get("grids") or {}).get(request.grid, {}), terms)
     of_scale = dotted(scale.get("train") or {})
-    data = _data_digest(request, typed_in, [of_scale, base, *expanded], "form" in scale)
+    data = _data_digest(request, typed_in, [of_scale, base, *expanded], scale)
     fields_of_all = [of_scale, _training(base)]
     ready = []
     for row, values in zip(rows, expanded):
@@ -231,17 +231,19 @@ def _refuse_unknown(typed_in: dict[str, Any], terms: dict) -> None:
             raise Refused(f"{key} is not for the command line: the code sets it")
 
 
-def _data_digest(request: Request, typed_in: dict, layers: list[dict], known: bool) -> str:
+def _data_digest(request: Request, typed_in: dict, layers: list[dict], scale: dict) -> str:
     """Of the user's own images: their content is part of a run's identity, their path is not.
 
-    known: the scale says of what form they are, which is enough for a plan.
+    A scale may say of what form they are, which is enough for a plan, and how to come by them.
     """
     if not any(layer.get("data.name") == "folder" for layer in [*layers, typed_in]):
         return ""
     if not request.housekeeping.data_path:
-        if known and request.plan:
+        if "form" in scale and request.plan:
             return ""
-        raise Refused("data.name=folder needs data_path=FOLDER, or a .zip of images")
+        needs = "data.name=folder needs data_path=FOLDER, a .zip of images or a prepared file"
+        how = f"; once: {scale['prepare']}" if "prepare" in scale else ""
+        raise Refused(f"{needs}{how}")
     return content_digest(Path(request.housekeeping.data_path))
 
 

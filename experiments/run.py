@@ -57,11 +57,13 @@ def help_text() -> str:
     """The module's docstring and the grids and scales that there are."""
     parts = [__doc__.strip()]
     for kind in ("grids", "scales"):
-        titles = {
-            name: yaml.safe_load((HERE / kind / f"{name}.yaml").read_text()).get("title", "")
-            for name in available(kind)
-        }
-        parts.append("\n".join([f"{kind}:", *(f"  {n:18s}{t}" for n, t in titles.items())]))
+        lines = [f"{kind}:"]
+        for name in available(kind):
+            content = yaml.safe_load((HERE / kind / f"{name}.yaml").read_text())
+            lines.append(f"  {name:18s}{content.get('title', '')}")
+            if "prepare" in content:
+                lines.append(f"  {'':18s}its data, once: {content['prepare']}")
+        parts.append("\n".join(lines))
     titles = profiles.titles().items()
     parts.append("\n".join(["profiles (on=):", *(f"  {n:18s}{t}" for n, t in titles)]))
     return "\n\n".join(parts)

@@ -5,14 +5,12 @@ import hashlib
 import os
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from core.data.images import Images, grey
+from core.data.original import Split
 from core.errors import Refused
-
-Split = Literal["train", "test"]
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 FASHION_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"

@@ -4,23 +4,27 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+from core.data.prepared import is_prepared, read_header
 from core.errors import Refused
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
-def is_image(name: str) -> bool:
+def is_image(name: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> bool:
     """Whether a path relative to the data set's folder or .zip is an image, and not hidden."""
     parts = name.split("/")
     hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not hidden and Path(name).suffix.lower() in suffixes
 
 
 def content_digest(path: Path) -> str:
     """16 hex digits over the names, relative to `path`, and the bytes of all images in it.
 
-    path: a folder or a .zip. Refused when it is neither.
+    path: a folder or a .zip, or a prepared file, whose header tells its digest. Refused when it is
+    none of these.
     """
+    if is_prepared(path):
+        return read_header(path).digest
     content = hashlib.sha256()
     if path.is_dir():
         files = sorted((f.relative_to(path).as_posix(), f) for f in path.rglob("*") if f.is_file())
@@ -37,5 +41,8 @@ def content_digest(path: Path) -> str:
                 # A .zip carries a checksum of every file.
                 content.update(f"{entry.filename}\0{entry.file_size}\0{entry.CRC}\0".encode())
     else:
-        raise Refused(f"data_path={path} is neither a folder nor a .zip of images")
+        raise Refused(
+            f"data_path={path} is neither a folder nor a .zip of images nor a file that "
+            "experiments/prepare.py made"
+        )
     return content.hexdigest()[:16]

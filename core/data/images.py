@@ -1,4 +1,4 @@
-"""Images in memory, their scale in the model, and which of them make up a training batch."""
+"""Images as bytes, their scale in the model, and which of them make up a training batch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,13 +12,16 @@ from torch import Tensor
 
 from core.randomness import numpy_generator
 
+PIECE = 4096  # images that are averaged at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split of a data set, whole and as bytes: even 60,000 images of 32 x 32 x 3 are 184 MB.
+    """One split of a data set, as bytes: in memory, or in a file that is mapped into it.
 
-    `name` is for people, e.g. "fashion16 train". `pixels` is uint8 [N, C, H, W] with H = W.
-    `labels` is int64 [N] in 0 .. classes - 1, or None, and `classes` is 0 for unlabelled images.
+    `name` is for people, e.g. "fashion16 train". `pixels` is uint8 [N, C, H, W] with H = W, and is
+    never written to. `labels` is int64 [N] in 0 .. classes - 1, or None, and `classes` is 0 for
+    unlabelled images. `known` is their digest where it was taken before; "" where it was not.
     Raises ValueError when the tensors are not of this form.
     """
 
@@ -26,6 +29,7 @@ class Images:
     pixels: Tensor
     labels: Tensor | None
     classes: int
+    known: str = ""
 
     def __post_init__(self):
         shape = tuple(self.pixels.shape)
@@ -62,6 +66,8 @@ class Images:
         The name and the place the images were read from do not enter, so that equal data from a
         folder and from a .zip share their cached statistics.
         """
+        if self.known:
+            return self.known
         content = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
         content.update(self.pixels.contiguous().numpy())
         if self.labels is not None:
@@ -76,8 +82,11 @@ def averaged(images: Images, size: int) -> Images:
     """
     if not 0 < size <= images.size or images.size % size:
         raise ValueError(f"{images.size}x{images.size} images cannot be averaged to {size}x{size}")
-    means = F.avg_pool2d(images.pixels.float(), images.size // size)
-    pixels = (means + 0.5).floor().to(torch.uint8)
+    pixels = torch.empty(len(images), images.channels, size, size, dtype=torch.uint8)
+    # In pieces: as floating-point numbers all images together may be more than the memory.
+    for some, target in zip(images.pixels.split(PIECE), pixels.split(PIECE)):
+        means = F.avg_pool2d(some.float(), images.size // size)
+        target.copy_((means + 0.5).floor())
     return Images(f"{images.name} at {size}x{size}", pixels, images.labels, images.classes)
 
 

@@ -1,4 +1,4 @@
-"""Where images come from, by name: fashion16 in the repository, fashion, a folder or a .zip.
+"""Where images come from, by name: fashion16 in the repository, fashion, or the user's own.
 
 Everything a user can get wrong is refused in one line (core/errors.py).
 """
@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.fashion_mnist import Split, load_fashion
+from core.data.fashion_mnist import load_fashion
 from core.data.folders import load_folder
 from core.data.images import Images, averaged, grey
+from core.data.mapped import load_prepared
+from core.data.original import Split
+from core.data.prepared import is_prepared
 from core.errors import Refused
 
 FASHION16 = Path(__file__).with_name("fashion16.npz")
@@ -24,8 +27,8 @@ def load(name: str, split: Split, path: str | None = None) -> Images:
     fashion16: Fashion-MNIST at 16 x 16 x 1, 10 classes, committed with the code.
     fashion:   Fashion-MNIST with its 28 x 28 images padded by zeros to 32 x 32 x 1, 10 classes,
                from the folder `path`, else Debian's package, else an earlier `download_fashion`.
-    folder:    PNG and JPEG images of one square size in the folder or .zip `path`; the layouts
-               are those of `load_folder`.
+    folder:    a file that experiments/prepare.py made, or PNG and JPEG images of one square size
+               in the folder or .zip `path`, whose layouts are those of `load_folder`.
 
     Raises Refused when the name or split is unknown or the images cannot be had.
     """
@@ -39,8 +42,10 @@ def load(name: str, split: Split, path: str | None = None) -> Images:
         return load_fashion(split, path)
     if name == "folder":
         if path is None:
-            raise Refused("source folder needs data_path=FOLDER, or a .zip of images")
-        return load_folder(Path(path), split)
+            raise Refused(
+                "source folder needs data_path=FOLDER, a .zip of images or a prepared file"
+            )
+        return (load_prepared if is_prepared(Path(path)) else load_folder)(Path(path), split)
     raise Refused(f"unknown data source '{name}': choose fashion16, fashion or folder")
 
 
