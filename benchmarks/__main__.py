@@ -1,11 +1,12 @@
 """Measure how fast the suite is, and write results/reference/benchmarks/SECTION.md.
 
     make bench
-    python -m benchmarks [training compile sampling suite likelihood memory] [short=true]
+    python -m benchmarks [SECTION ...] [short=true]
 
-Without a section, all of them: about forty-five minutes on two cores, which should have nothing
-else to do. short=true measures next to nothing and only shows that all of it works; what it finds
-is printed and not written.
+SECTION is training, compile, sampling, suite, likelihood, memory or loading. Without one, all of
+them: about forty-five minutes on two cores, which should have nothing else to do. short=true
+measures next to nothing and only shows that all of it works; what it finds is printed and not
+written.
 """
 
 import os
@@ -24,14 +25,14 @@ from experiments.overrides import ROOT
 from experiments.provenance import code, machine
 
 WRITTEN = ROOT / "results" / "reference" / "benchmarks"
-GROUPS = ("training", "compile", "sampling", "suite", "likelihood", "memory")
+GROUPS = ("training", "compile", "sampling", "suite", "likelihood", "memory", "loading")
 ROWS = ("1K linear L_simple", "4K linear L_hybrid", "4K cosine L_hybrid")
 Section = Callable[[], Iterator[Line]]
 
 
 def sections(short: bool, scratch: Path) -> list[tuple[str, str, Section]]:
     """All that can be measured: group, title, and a function that does it."""
-    from benchmarks import breakdown, compiled, memory, sampling, subjects, suite, training
+    from benchmarks import breakdown, compiled, loading, memory, sampling, subjects, suite, training
     from core.trained import FEWEST
 
     found = []
@@ -70,6 +71,8 @@ def sections(short: bool, scratch: Path) -> list[tuple[str, str, Section]]:
         add(
             "memory", f"Memory of a training step, {name} network", memory.measure, name, n, cores()
         )
+    file, extent = scratch / "noise.images", (512, 2) if short else (20_000, 21)
+    add("loading", "Batches out of a prepared file", loading.measure, file, *extent)
     return found
 
 

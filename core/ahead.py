@@ -19,18 +19,18 @@ class Ahead(Generic[T]):
     """
 
     def __init__(self, make: Callable[[int], T], by: int):
-        self._make, self._by = make, by
+        self.make, self._by = make, by
         self._pool = ThreadPoolExecutor(1, "ahead") if by else None  # ends with this object
         self._waiting: deque[tuple[int, Future[T]]] = deque()
 
     def __call__(self, number: int) -> T:
         if self._pool is None:
-            return self._make(number)
+            return self.make(number)
         if self._waiting and self._waiting[0][0] != number:
             for _, future in self._waiting:
                 future.cancel()
             self._waiting.clear()
         while len(self._waiting) <= self._by:
             following = number + len(self._waiting)
-            self._waiting.append((following, self._pool.submit(self._make, following)))
+            self._waiting.append((following, self._pool.submit(self.make, following)))
         return self._waiting.popleft()[1].result()

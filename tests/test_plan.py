@@ -142,5 +142,15 @@ def test_the_papers_own_scale_is_priced_before_its_data_are_there(scale, weights
     out = capsys.readouterr().out
     assert out.count(f"{weights:.3g} M") == 6 and "6 distinct runs" in out
     assert not list(tmp_path.iterdir())
-    with pytest.raises(Refused, match="needs data_path=FOLDER"):
+    with pytest.raises(Refused, match=r"needs data_path=FOLDER.* experiments/prepare\.py"):
         main([*words, "list=true"])
+
+
+def test_the_workstation_makes_the_first_table_in_a_day(tmp_path):
+    request = parse(["grid=schedule_ablation", "scale=workstation", "plan=true"])
+    grid = expand(request)
+    runs = tasks_of(distinct([grid], Runs(tmp_path / "runs")), request)
+    prices = [plan.price(task, 100.0, grid.form) for task in runs]
+    assert len(prices) == 6 and all(10e6 < price.parameters < 20e6 for price in prices)
+    hours = sum(price.seconds(price.whole) for price in prices) / 3600
+    assert hours == pytest.approx(2.8, rel=0.05)  # and at 12 TFLOP/s still within a day

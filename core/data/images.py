@@ -97,7 +97,7 @@ def enlarged(x: Tensor, size: int) -> Tensor:
 
 def to_model(pixels: Tensor) -> Tensor:
     """float32 in [-1, 1] of uint8 levels, the scale of x_0: level 0 is -1 and level 255 is 1."""
-    return pixels.float() / 127.5 - 1
+    return pixels.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def to_uint8(x: Tensor) -> Tensor:
