@@ -13,7 +13,7 @@ GIVEN = $(foreach V,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(V))),
 WORDS = $(foreach V,$(filter-out $(OURS),$(GIVEN)),$(call quote,$(V)=$(value $(V))))
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test bench
+.PHONY: help run test bench docs
 .SUFFIXES:
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo '    Runs the tests; ARGS are for pytest.'
 	@echo 'make bench [ARGS="training short=true"]'
 	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks/.'
+	@echo 'make docs'
+	@echo '    Builds the documentation site into site/; open site/index.html.'
 	@echo 'All first install the versions of requirements.lock into .venv, once.'
 	@echo 'PYTHON=python3.12 makes it with another Python, 3.11 or newer.'
 
@@ -42,6 +44,16 @@ bench: .venv/peers/installed
 	@echo 'Installing the peers that the suite is compared with ...'
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade \
 	    --target .venv/peers -r benchmarks/peers.lock
+	@touch $@
+
+# The variable leaves out a banner about versions that docs/requirements.lock does not have.
+docs: .venv/docs-installed
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+
+.venv/docs-installed: docs/requirements.lock $(STAMP)
+	@echo 'Installing what the documentation site is made with ...'
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	    -r docs/requirements.lock
 	@touch $@
 
 # .venv/unfinished is there until everything is installed, and then becomes the stamp. An

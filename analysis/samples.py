@@ -14,8 +14,8 @@ def beside(shown: dict[str, Path | None], columns: int, width: float) -> Figure:
 
     shown: title -> arrays of a Frechet distance. width: of the figure, in inches.
     """
-    figure, panels = subplots(width / len(shown) + 0.15, width, ncols=len(shown))
-    for axes, (title, path) in zip(panels, shown.items()):
+    figure, panels = subplots(width / len(shown) + 0.15, width, ncols=len(shown), squeeze=False)
+    for axes, (title, path) in zip(panels[0], shown.items()):
         axes.set_axis_off()
         axes.set_title(title)
         if path is not None:

@@ -118,6 +118,13 @@ def test_each_script_says_what_to_run_when_nothing_is_there(study, script, resul
     assert HOLE in out and f"python experiments/run.py grid={study}" in out
 
 
+def test_a_study_of_a_single_row_is_a_table_too(results, capsys):
+    write(results, "single")
+    run("table_rows", "single", results)
+    assert "| nll " in capsys.readouterr().out
+    assert (results / "figures" / "single.smoke.png").exists()
+
+
 def test_the_variance_table_joins_axes_seeds_and_others_numbers(results):
     write(results, "variance_ablation")
     found = load(parse(["grid=variance_ablation", *WORDS], results=results))
