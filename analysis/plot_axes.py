@@ -81,7 +81,7 @@ def main(words: list[str]) -> None:
         f"{', '.join(f'{name}: {images} images' for name, images in kinds)}. Mean and standard "
         "error over seeds."
     )
-    publish(results, figure, caption, tables)
+    publish(results, figure, caption, tables, name="axes")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def study(results: Results, judged: list[Judged]) -> Section:
     grid, pieces = results.grid, []
     for script in grid.analysis:
         own = script.partition("_")[2]
-        stem = results.name if own == grid.name else f"{own}.{results.name}"
+        plain = own in (grid.name, "rows")  # table_rows makes the table of a study without its own
+        stem = results.name if plain else f"{own}.{results.name}"
         pieces.append(piece(script, stem, results.written))
     lacking = int(results.frame["value"].isna().sum())
     total = len(results.frame)

@@ -181,7 +181,11 @@ def understood(line: str) -> None:
     """Refused, or an assertion, when the command could not be carried out."""
     _, script, *given = shlex.split(line, comments=True)
     assert (ROOT / script).is_file(), script
-    own = {"claims": ("claim=",), "export": ("to=", "weights=")}.get(Path(script).stem, ())
+    name = Path(script).stem
+    if name in ("import_openai", "prepare"):  # words of their own alone, about files not here
+        return
+    own = {"claims": ("claim=",), "export": ("to=", "weights="), "mirror": ("to=", "follow=")}
+    own = own.get(name, ())
     keys = [word for word in given if "=" in word and not word.startswith(own)]
     assert keys == given or own or script == "analysis/compare.py" or "--check" in given
     # The user's own images are not here; what a scale says of them is enough for a plan.

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -82,14 +83,16 @@ def measure_frechet(
     K = sampling_evaluations(trained.config, settings.sampler)
     stages = 1 if draws is None else 2
 
+    # Once for all parts, and not at all where other processes have drawn them.
+    process = cache(lambda: reverse_process(trained, settings, work.housekeeping))
+
     def part(which: range, report: Report) -> Arrays:
         batch, taken = work.housekeeping.eval_batch, itertools.count(1)
         evaluations = stages * K * len(batches(which, batch))
         how = settings.sampler, settings.variance, settings.seed, batch
         how = *how, lambda: report(next(taken) / evaluations)
         low = None if draws is None else draw_images(draws, which, *how)
-        process = reverse_process(trained, settings, work.housekeeping)
-        return {"images": draw_images(trained, which, *how, low, process).numpy()}
+        return {"images": draw_images(trained, which, *how, low, process()).numpy()}
 
     parts = compute(settings.images, stages * K, part, work)
     if parts is None:
