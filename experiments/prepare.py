@@ -40,6 +40,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,9 @@ def there(out: Path, made: dict) -> Prepared | None:
 
 def described(made: dict) -> str:
     """In words, as on the command line."""
-    options = [f"{key}={value}".lower() for key, value in made["options"].items()]
-    return " ".join([f"from {made['source']}", *options])
+    given = made["options"].items()
+    words = ((key, str(v).lower() if isinstance(v, bool) else v) for key, v in given)
+    return " ".join([f"from {made['source']}", *(f"{key}={text}" for key, text in words)])
 
 
 def prepare(source: str, out: Path, options: Options, threads: int) -> tuple[Prepared, bool]:
@@ -153,7 +155,7 @@ def _make(
 ) -> Prepared:
     from core.data.recognise import open_original  # late: PyTorch takes seconds to import
 
-    for left in out.parent.glob(f".{out.name}.*.part"):  # by who was killed
+    for left in out.parent.glob(f".{escape(out.name)}.*.part"):  # by who was killed
         left.unlink(missing_ok=True)
     unfinished = out.with_name(f".{out.name}.{claim.token}.part")
     with Looking() as looking:
@@ -164,7 +166,7 @@ def _make(
     try:
         with Board(f"preparing {out.name}", sum(original.count.values())) as board:
             header = prepared.write(unfinished, original, made, _unless_lost(claim, Told(board)))
-        if claim.lost.is_set():
+        if claim.lost.is_set() or not unfinished.exists():  # who took over has removed it
             raise Lost
         os.replace(unfinished, out)
     except OSError as error:
