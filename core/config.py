@@ -129,7 +129,7 @@ class Housekeeping:
     checkpoint_seconds: float = 60.0  # between two checkpoints
     snapshots: tuple[float, ...] = ()  # fractions of the training kept, beside those measured
     eval_batch: int = 128  # images per forward pass when measuring
-    data_path: str = ""  # folder or zip of the data set
+    data_path: str = ""  # folder, zip or prepared file of the data set
     weights: Literal["trained", "reference"] = "trained"  # here, or those that come with the code
 
 

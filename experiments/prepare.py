@@ -38,8 +38,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,25 @@ class Lost(Exception):
 
 
 class Told:
-    """Tells people, ten times a second at most, how far something is."""
+    """A display with the time left, which begins when there is something to tell."""
 
-    def __init__(self, board: Board):
-        self.board, self.last = board, 0.0
+    def __init__(self, title: str):
+        self.title, self.board, self.last = title, None, 0.0
 
-    def __call__(self, done: int) -> None:
-        if time.monotonic() - self.last > 0.1 or done == self.board.total:
+    def __enter__(self) -> "Told":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.board:
+            self.board.__exit__(*exception)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shown ten times a second at most."""
+        if not self.board:
+            self.board = Board(self.title, total).__enter__()
+        if time.monotonic() - self.last > 0.1 or done == total:
             self.last = time.monotonic()
-            self.board.progress(done, f"{done:,} of {self.board.total:,}")
+            self.board.progress(done, f"{done:,} of {total:,}")
 
 
 def parse(words: list[str]) -> tuple[str, Path, Options, int]:
@@ -123,8 +133,9 @@ def there(out: Path, made: dict) -> Prepared | None:
 
 def described(made: dict) -> str:
     """In words, as on the command line."""
-    options = [f"{key}={value}".lower() for key, value in made["options"].items()]
-    return " ".join([f"from {made['source']}", *options])
+    given = made["options"].items()
+    words = ((key, str(v).lower() if isinstance(v, bool) else v) for key, v in given)
+    return " ".join([f"from {made['source']}", *(f"{key}={text}" for key, text in words)])
 
 
 def prepare(source: str, out: Path, options: Options, threads: int) -> tuple[Prepared, bool]:
@@ -153,18 +164,24 @@ def _make(
 ) -> Prepared:
     from core.data.recognise import open_original  # late: PyTorch takes seconds to import
 
-    for left in out.parent.glob(f".{out.name}.*.part"):  # by who was killed
+    for left in out.parent.glob(f".{escape(out.name)}.*.part"):  # by who was killed
         left.unlink(missing_ok=True)
     unfinished = out.with_name(f".{out.name}.{claim.token}.part")
-    with Looking() as looking:
-        original = open_original(source, options, threads or _cores(), looking)
+    with Told("looking at the pictures") as looked:
+        original = open_original(source, options, threads or _cores(), looked)
     size = prepared.blank(original, made).bytes
     if shutil.disk_usage(out.parent).free < size:
         raise Refused(f"'{out}' will have {size:,} bytes, and the disk has not so many left", 1)
     try:
-        with Board(f"preparing {out.name}", sum(original.count.values())) as board:
-            header = prepared.write(unfinished, original, made, _unless_lost(claim, Told(board)))
-        if claim.lost.is_set():
+        with Told(f"preparing {out.name}") as told:
+
+            def progress(done: int) -> None:
+                if claim.lost.is_set():
+                    raise Lost
+                told(done, sum(original.count.values()))
+
+            header = prepared.write(unfinished, original, made, progress)
+        if claim.lost.is_set() or not unfinished.exists():  # who took over has removed it
             raise Lost
         os.replace(unfinished, out)
     except OSError as error:
@@ -175,35 +192,6 @@ def _make(
     finally:
         unfinished.unlink(missing_ok=True)
     return header
-
-
-def _unless_lost(claim: Claim, told: Callable[[int], None]) -> Callable[[int], None]:
-    def progress(done: int) -> None:
-        if claim.lost.is_set():
-            raise Lost
-        told(done)
-
-    return progress
-
-
-class Looking:
-    """A display that begins when there is something to look at."""
-
-    def __init__(self):
-        self.board = None
-
-    def __enter__(self) -> "Looking":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        if self.board:
-            self.board.__exit__(*exception)
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self.board:
-            self.board = Board("looking at the pictures", total).__enter__()
-            self.told = Told(self.board)
-        self.told(done)
 
 
 def _cores() -> int:
@@ -232,8 +220,8 @@ def main(words: list[str]) -> int:
             raise Refused("give one file: verify FILE.images")
         path = Path(words[1])
         header = prepared.read_header(path)
-        with Board(f"verifying {path.name}", sum(header.count.values())) as board:
-            prepared.verify(path, Told(board))
+        with Told(f"verifying {path.name}") as told:
+            prepared.verify(path, lambda done: told(done, sum(header.count.values())))
         print(f"{summary(path, header)}: as it was prepared")
         return 0
     from PIL import Image

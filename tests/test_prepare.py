@@ -212,7 +212,7 @@ def test_every_damage_of_the_header_is_seen_at_once_and_of_the_pixels_by_verify(
             changed[position] ^= 1
             split = name.split(".")[0]
             says = refused(changed, lambda: prepare.main(run_verify))
-            assert f"its {split} images are others: prepare it again" in says
+            assert f"its {split} images are others: remove it and prepare it again" in says
     with pytest.raises(Refused, match="cannot be read"):
         prepare.main(["verify", str(made.parent / "nowhere")])
 

@@ -27,7 +27,7 @@ PAGE = 4096  # the tensors begin at a multiple of it
 LONGEST = 2**27  # bytes of a header; safetensors allows 100 MB
 UNKNOWN = "0" * 64  # in place of a checksum
 SPLITS: tuple[Split, ...] = ("train", "test")
-AGAIN = "prepare it again with experiments/prepare.py"
+AGAIN = "remove it and prepare it again with experiments/prepare.py"
 
 
 @dataclass(frozen=True)
