@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from core.config import Frechet
 from core.errors import Refused
+from core.metrics.names import metric_name, short_name
 from experiments.grid import HERE as EXPERIMENTS
 from experiments.grid import Grid, expand
 from experiments.overrides import REFERENCE, Request, of_results
@@ -52,6 +54,21 @@ class Results:
     def of(self, measurement: str) -> pd.DataFrame:
         """The lines of one measurement."""
         return self.frame[self.frame["measurement"] == measurement]
+
+    @property
+    def fd(self) -> str:
+        """What its Frechet distances are called, as in "FD (fashion_cnn)"; the names of all."""
+        of = [s for s in self.frame["settings"] if isinstance(s, Frechet)]
+        images = of[0].images if len({s.images for s in of}) == 1 else None
+        names = (metric_name(s.features, images, s.features_sha256) for s in of)
+        return " and ".join(dict.fromkeys(names)) or "FD"
+
+    @property
+    def fd_short(self) -> str:
+        """The same in a word: FID, where all are."""
+        of = [s for s in self.frame["settings"] if isinstance(s, Frechet)]
+        kinds = {short_name(s.features, s.features_sha256) for s in of}
+        return "FID" if kinds == {"FID"} else "FD"
 
     @property
     def command(self) -> str:

@@ -77,7 +77,7 @@ def main(words: list[str]) -> None:
         axes.legend(fontsize=6)
     kinds = [(name, results.of(name)["settings"].iloc[0].images) for name in measured]
     caption = (
-        "NLL in bits/dim of test images, FD (fashion_cnn) of drawn images to the training split; "
+        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split; "
         f"{', '.join(f'{name}: {images} images' for name, images in kinds)}. Mean and standard "
         "error over seeds."
     )

@@ -36,18 +36,18 @@ def main(words: list[str]) -> None:
             curve = curve.assign(x=curve["x"] * steps)
             curves.draw(axes, curve, f"EMA {rate:g}", color=colors[place], marker="o")
         axes.set(title=f"dropout {words['unet.dropout']:g}", xlabel="training step", yscale="log")
-    panels[0].set(ylabel="FD (fashion_cnn)")
+    panels[0].set(ylabel=results.fd)
     panels[-1].legend(fontsize=6)
     settings = results.of("fd")["settings"].iloc[0]
     caption = (
-        f"Class-conditional L_hybrid: FD (fashion_cnn) of {settings.images} images in "
+        f"Class-conditional L_hybrid: {results.fd} of {settings.images} images in "
         f"{settings.sampler.steps or 'all'} steps, all averages from the same trainings; mean and "
         "standard error over seeds. The paper's rates are 0.99 to 0.99999 in trainings of 1.4M "
         "iterations."
     )
     ats = sorted(set(results.of("fd")["at"]))
-    table = curves.table(found, ats, 2)
-    publish(results, figure, caption, [("FD by the share of the training done", table)])
+    title = f"{results.fd_short} by the share of the training done"
+    publish(results, figure, caption, [(title, curves.table(found, ats, 2))])
 
 
 if __name__ == "__main__":

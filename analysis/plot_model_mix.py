@@ -35,7 +35,7 @@ def table(results: Results) -> pd.DataFrame:
     for name, (row, suffix, where) in LINES.items():
         ours = {
             column: curves.words_of(curves.points(results, m + suffix, row, "measurement"), digits)
-            for column, m, digits in (("NLL", "nll", 3), ("FD", "fd", 2))
+            for column, m, digits in (("NLL", "nll", 3), (results.fd_short, "fd", 2))
         }
         shown = {column: (words or [curves.HOLE])[0] for column, words in ours.items()}
         paper = {
@@ -71,9 +71,9 @@ def main(words: list[str]) -> None:
     caption = (
         "Ratio of the terms of the bound of the networks trained on L_hybrid and on L_vlb, on "
         f"{settings.images} test images. In `both`, L_vlb's network takes the first and the last "
-        f"{100 * settings.ends:g} % of the steps (dotted). NLL in bits/dim, FD (fashion_cnn) of "
+        f"{100 * settings.ends:g} % of the steps (dotted). NLL in bits/dim, {results.fd} of "
         f"{fd.images} images; mean and standard error over seeds. The paper's columns are other "
-        "data and other features."
+        f"data{'' if results.fd_short == 'FID' else ' and other features'}."
     )
     publish(results, figure, caption, [("Each network and both in one", table(results))])
 

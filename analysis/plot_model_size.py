@@ -25,7 +25,6 @@ from experiments.overrides import parse
 from experiments.plan import network
 
 PAPER = {"fd": -0.22, "nll": -0.17}
-LABELS = {"fd": "FD (fashion_cnn)", "nll": "NLL (bits/dim)"}
 
 
 def compute(results: Results, row: int) -> float:
@@ -46,8 +45,8 @@ def main(words: list[str]) -> None:
     rows = results.grid.rows
     colors = sns.color_palette("viridis", len(rows))
     figure, panels = subplots(2.8, 6.8, ncols=2)
-    tables, fits = [], []
-    for axes, name in zip(panels, LABELS):
+    tables, fits, labels = [], [], {"fd": results.fd, "nll": "NLL (bits/dim)"}
+    for axes, name in zip(panels, labels):
         found, everything = {}, []
         for row, words in enumerate(rows):
             C, curve = compute(results, row), curves.points(results, name, row, "at")
@@ -64,23 +63,23 @@ def main(words: list[str]) -> None:
             low, high = law.interval
             fits.append(
                 {
-                    "": LABELS[name],
+                    "": labels[name],
                     "offset": f"{law.offset:.3f}",
                     "slope": f"{law.slope:.2f} ({low:.2f} to {high:.2f})",
                     "R² of log": f"{law.r2:.3f}",
                     "the paper's slope": f"{PAPER[name]:.2f}",
                 }
             )
-        axes.set(xscale="log", yscale="log", xlabel="training compute", ylabel=LABELS[name])
+        axes.set(xscale="log", yscale="log", xlabel="training compute", ylabel=labels[name])
         ats = sorted(set(results.of(name)["at"]))
         table = curves.table(found, ats, 2 if name == "fd" else 3)
-        tables.append((f"{LABELS[name]} by the share of the training done", table))
+        tables.append((f"{labels[name]} by the share of the training done", table))
     panels[0].legend(fontsize=6)
     if fits:
         tables.append(("y = offset + (b C)^slope, over all widths", pd.DataFrame(fits)))
     fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
     caption = (
-        f"FD (fashion_cnn) of {fd.images} images and bound on {nll.images} test images along the "
+        f"{results.fd} of {fd.images} images and bound on {nll.images} test images along the "
         "training of L_hybrid networks of four widths, lr as 1/sqrt(width), against compute: "
         "three forward passes per image, a multiplication and an addition counted as one. Mean "
         "and standard error over seeds. Dotted: one power law with offset through all points; in "

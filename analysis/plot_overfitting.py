@@ -49,17 +49,21 @@ def main(words: list[str]) -> None:
         panels[0, column].set(title=f"{schedule} schedule")
         panels[1, column].set(xlabel="training step")
         panels[1, column].legend(fontsize=6)
-    panels[0, 0].set(ylabel="FD (fashion_cnn)")
+    panels[0, 0].set(ylabel=results.fd)
     panels[1, 0].set(ylabel="NLL (bits/dim)")
     fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll_test"))
     caption = (
-        f"Trained on {config.data.images or 'all'} images. Above: FD (fashion_cnn) of {fd.images} "
+        f"Trained on {config.data.images or 'all'} images. Above: {results.fd} of {fd.images} "
         "drawn images against the whole training split. Below: bound on "
         f"{nll.images} test images (solid) and images trained on (dotted). Mean and standard error "
         "over seeds."
     )
     ats = sorted(set(results.of("fd")["at"]))
-    titles = {"fd": "FD", "nll_test": "NLL, test images", "nll_train": "NLL, images trained on"}
+    titles = {
+        "fd": results.fd_short,
+        "nll_test": "NLL, test images",
+        "nll_train": "NLL, images trained on",
+    }
     tables = [
         (
             f"{title}, by the share of the training done",

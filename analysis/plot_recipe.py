@@ -38,21 +38,20 @@ def main(words: list[str]) -> None:
         of_recipe[recipe] = (
             f"{recipe}: batches of {optim.batch_size}, lr {optim.rate:g}, {optim.steps} steps"
         )
-    axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel="FD (fashion_cnn)")
+    axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel=results.fd)
     steps = sorted(set(results.of("fd")["sampler.steps"]))
     axes.set_xticks(steps, map(str, steps))
     axes.minorticks_off()
     axes.legend(fontsize=6)
     settings = results.of("fd")["settings"].iloc[0]
     caption = (
-        f"FD (fashion_cnn) of {settings.images} images against the number of sampling steps; mean "
+        f"{results.fd} of {settings.images} images against the number of sampling steps; mean "
         f"and standard error over seeds. Solid: {of_recipe[recipes[-1]]}; dashed: "
         f"{of_recipe[recipes[0]]}. The paper's recipes are batches of 64 at 2e-5 and of 128 at "
         "1e-4."
     )
-    publish(
-        results, figure, caption, [("FD against sampling steps", curves.table(found, steps, 2))]
-    )
+    title = f"{results.fd_short} against sampling steps"
+    publish(results, figure, caption, [(title, curves.table(found, steps, 2))])
 
 
 if __name__ == "__main__":

@@ -34,17 +34,17 @@ def main(words: list[str]) -> None:
         x = np.array([0, inverse.max()])
         axes.plot(x, at_infinity + slope * x, color=GREY, linestyle=":", linewidth=1)
         limit = f"{at_infinity:.2f}"
-    axes.set(xlabel="1000 / images", ylabel="FD (fashion_cnn)", xlim=(0, None))
+    axes.set(xlabel="1000 / images", ylabel=results.fd, xlim=(0, None))
     settings = results.of("fd")["settings"].iloc[0]
     caption = (
-        "FD (fashion_cnn) of the same network by the number of images drawn, in "
+        f"{results.fd} of the same network by the number of images drawn, in "
         f"{settings.sampler.steps or 'all'} steps; mean and standard error over seeds. Dotted: a "
         f"straight line by least squares, which meets the axis at {limit}. The paper says of FID "
         "that 50,000 images lower it by about 2 against 10,000."
     )
     counts = sorted(set(results.of("fd")["images"]))
     table = curves.table({"L_hybrid": found}, counts, 2)
-    publish(results, figure, caption, [("FD by the number of images", table)])
+    publish(results, figure, caption, [(f"{results.fd_short} by the number of images", table)])
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def main(words: list[str]) -> None:
     quality.legend(fontsize=6)
     settings, bound = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
     caption = (
-        f"Above left: FD (fashion_cnn) of {settings.images} images against the number of sampling "
+        f"Above left: {results.fd} of {settings.images} images against the number of sampling "
         "steps, fully trained (lines) and after 0.4 of the training (dashed). Above right: FID of "
         "the paper's released ImageNet 64 checkpoint as measured by others (OCM, ICLR 2025; 50K "
         "samples), not comparable as levels. Below: bound on "
@@ -53,11 +53,11 @@ def main(words: list[str]) -> None:
 
 
 def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
-    steps = sorted(set(results.of("fd")["sampler.steps"]))
+    steps, short = sorted(set(results.of("fd")["sampler.steps"])), results.fd_short
     out = []
     for name, title, dashes in (
-        ("fd", "FD against sampling steps, fully trained", "-"),
-        ("fd_mid", "FD against sampling steps, after 0.4 of the training", "--"),
+        ("fd", f"{short} against sampling steps, fully trained", "-"),
+        ("fd_mid", f"{short} against sampling steps, after 0.4 of the training", "--"),
     ):
         found = {
             label: curves.points(results, name, row, "sampler.steps")
@@ -66,12 +66,12 @@ def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
         for style, (label, curve) in zip(STYLES, found.items()):
             curves.draw(axes, curve, label if name == "fd" else None, **(style | {"ls": dashes}))
         out.append((title, curves.table(found, steps, 2)))
-    axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel="FD (fashion_cnn)")
+    axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel=results.fd)
     strides = {
         label: curves.points(results, "stride", row, "sampler.stride")
         for row, label in enumerate(NAMES)
     }
-    title = "FD with 50 steps, by the stride that keeps them"
+    title = f"{short} with 50 steps, by the stride that keeps them"
     return [*out, (title, curves.table(strides, ["paper", "ddim", "quadratic"], 2))]
 
 

@@ -28,16 +28,16 @@ def main(words: list[str]) -> None:
     figure, axes = subplots(2.4)
     for schedule, curve in found.items():
         curves.draw(axes, curve, schedule, marker="o", **line(schedule))
-    axes.set(xlabel="share of the reverse process left out", ylabel="FD (fashion_cnn)")
+    axes.set(xlabel="share of the reverse process left out", ylabel=results.fd)
     axes.legend()
     settings = results.of("fd")["settings"].iloc[0]
     caption = (
-        f"Images drawn without the first part of the reverse process: FD (fashion_cnn) of "
+        f"Images drawn without the first part of the reverse process: {results.fd} of "
         f"{settings.images} images in {settings.sampler.steps or 'all'} of the steps that are "
         "left, mean and standard error over seeds."
     )
     skips = sorted(set(results.of("fd")["sampler.skip"]))
-    title = "FD by the share of the reverse process left out"
+    title = f"{results.fd_short} by the share of the reverse process left out"
     publish(results, figure, caption, [(title, curves.table(found, skips, 2))])
 
 

@@ -34,7 +34,7 @@ def table(results: Results) -> pd.DataFrame:
             "attention at": ", ".join(f"{side}x{side}" for side in unet.attention),
             "conditioning": unet.conditioning.replace("_", "-"),
         }
-        for column, measurement, digits in (("NLL", "nll", 3), ("FD", "fd", 2)):
+        for column, measurement, digits in (("NLL", "nll", 3), (results.fd_short, "fd", 2)):
             found = curves.points(results, measurement, row, "measurement")
             cells[column] = (curves.words_of(found, digits) or [HOLE])[0]
         lines.append(cells)
@@ -50,7 +50,7 @@ def main(words: list[str]) -> None:
         shown[name] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)
     nll, fd = (results.of(name)["settings"].iloc[0] for name in ("nll", "fd"))
     caption = (
-        f"NLL: bits/dim of {nll.images} test images; FD (fashion_cnn) of {fd.images} images in "
+        f"NLL: bits/dim of {nll.images} test images; {results.fd} of {fd.images} images in "
         f"{fd.sampler.steps or 'all'} steps; mean and standard error over seeds. Images of the "
         "first seed, from the same noise."
     )

@@ -14,17 +14,23 @@ import torch
 
 from analysis.script import run, say_written
 from analysis.tables import markdown, number, write
-from core.build import training_images
+from core.build import device, training_images
+from core.config import Frechet
 from core.data.sources import load_once
 from core.errors import Refused
+from core.measurements.frechet import extractor_of
 from core.metrics.distances import frechet, moments
-from core.metrics.features import extractor
+from core.metrics.extractor import features_of
+from core.metrics.names import metric_name
+from core.metrics.reference import reference_moments
 from core.randomness import numpy_generator
 from experiments.grid import expand
 from experiments.overrides import Request, parse
 
 SIZES = (256, 500, 1000)
+LARGER = (2500, 5000)  # for features that are more than those
 DRAWS = 20
+MOST = 60_000  # training images that sets are drawn from
 
 
 def distances(n: int, of: np.ndarray, to: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -39,30 +45,40 @@ def distances(n: int, of: np.ndarray, to: tuple[np.ndarray, np.ndarray]) -> np.n
 
 def table(request: Request) -> tuple[pd.DataFrame, str]:
     """A line for each kind of images, a column for each n, and what stands under it."""
-    config, path = expand(request).cells[0].config, request.housekeeping.data_path or None
+    cell, keeping = expand(request).cells[0], request.housekeeping
+    config, path = cell.config, keeping.data_path or None
     train, test = training_images(config.data, path), load_once(config.data.name, "test", path)
-    features = extractor("fashion_cnn", train.channels, train.size)
-    noise = numpy_generator(0, "fd range noise").integers(0, 256, (4000, *train.pixels.shape[1:]))
+    settings = next(a.settings for a in cell.measurements if isinstance(a.settings, Frechet))
+    form = train.channels, train.size, keeping, device(keeping)
+    features = extractor_of(settings, *form)
+    sizes = SIZES if features.dimension < min(SIZES) else LARGER
+    shape = max(4000, *sizes), *train.pixels.shape[1:]
+    noise = numpy_generator(0, "fd range noise").integers(0, 256, shape)
     kinds = {
-        "training images": features(train.pixels),
-        "test images": features(test.pixels),
-        "noise": features(torch.from_numpy(noise.astype(np.uint8))),
+        "training images": features_of(features, train.pixels[:MOST]),
+        "test images": features_of(features, test.pixels[:MOST]),
+        "noise": features_of(features, torch.from_numpy(noise.astype(np.uint8))),
     }
-    whole, lines = moments(kinds["training images"]), []
+    if len(train) > MOST:
+        whole = reference_moments(train, features, request.results / "cache")
+    else:
+        whole = moments(kinds["training images"])
+    lines = []
     for kind, found in kinds.items():
         line = {"images": kind}
-        for n in SIZES:
+        for n in sizes:
             if len(found) < n:
                 raise Refused(f"{n} {kind} are needed, there are {len(found)}")
             drawn = distances(n, found, whole)
             line[f"n = {n:,}"] = number(drawn.mean(), drawn.std(ddof=1), 2)
         lines.append(line)
-    half = numpy_generator(0, "fd range halves").permutation(len(train))
+    half = numpy_generator(0, "fd range halves").permutation(min(len(train), MOST))
     halves = [kinds["training images"][part] for part in np.array_split(half, 2)]
     apart = frechet(*moments(halves[0]), *moments(halves[1]))
     legend = (
-        f"FD (fashion_cnn) to all {len(train):,} images of {train.name}; mean ± standard deviation "
-        f"over {DRAWS} random sets of n images. One half of {train.name} to the other: {apart:.3f}."
+        f"{metric_name(settings.features, None, settings.features_sha256)} to all {len(train):,} "
+        f"images of {train.name}; mean ± standard deviation over {DRAWS} random sets of n images. "
+        f"One half of {train.name} to the other: {apart:.3f}."
     )
     return pd.DataFrame(lines), legend
 

@@ -28,7 +28,7 @@ PAPER = {
     "small": "Improved Diffusion small",
     "large": "Improved Diffusion large",
 }
-COLUMNS = {"FD": ("frechet", 2), "precision": ("precision", 3), "recall": ("recall", 3)}
+COLUMNS = {"frechet": 2, "precision": 3, "recall": 3}  # digits
 PRINTED = {"FID": "fid50k", "precision": "precision_k5", "recall": "recall_k5"}
 
 
@@ -49,7 +49,8 @@ def table(results: Results) -> pd.DataFrame:
             "training": f"{cost.flops / 1e15:.2f} PFLOP",
             "evaluations per image": str(1 if gan else settings.sampler.steps),
         }
-        for column, (key, digits) in COLUMNS.items():
+        for key, digits in COLUMNS.items():
+            column = results.fd_short if key == "frechet" else key
             line[column] = _mean([r.get(key) for r in mine["result"]], digits)
         name = PAPER[words["model"]]
         for column, metric in PRINTED.items():
@@ -76,7 +77,7 @@ def main(words: list[str]) -> None:
         shown[words["model"]] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)
     settings, result = frame["settings"].iloc[0], frame["result"].dropna().iloc[-1]
     caption = (
-        f"Class-conditional. FD (fashion_cnn), and precision and recall of {settings.neighbours} "
+        f"Class-conditional. {results.fd}, and precision and recall of {settings.neighbours} "
         f"nearest neighbours in the same features, of {settings.images} images, beside "
         f"{result.get('real_images', settings.images)} real ones for the latter two; mean and "
         "standard error over seeds. The GAN's weights are its generator's, its training has both "

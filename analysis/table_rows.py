@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
         shown["\n".join(str(value) for value in of_row.values())] = next(iter(arrays), None)
     kinds = {settings.images for settings in results.frame["settings"]}
     caption = (
-        "NLL in bits/dim of test images, FD (fashion_cnn) of drawn images to the training split, "
+        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split, "
         f"{', '.join(map(str, sorted(kinds)))} images; mean and standard error over seeds. Images "
         "of the first seed, from the same noise."
     )

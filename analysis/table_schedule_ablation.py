@@ -46,7 +46,7 @@ def table(results: Results) -> pd.DataFrame:
     """The same for reading: "mean ± s.e.", every entry a string."""
     frame = numbers(results)
     out = frame[list(results.grid.rows[0])].copy()
-    for name, title, digits in (("nll", "NLL", 3), ("fd", "FD", 2)):
+    for name, title, digits in (("nll", "NLL", 3), ("fd", results.fd_short, 2)):
         pairs = zip(frame[f"{name}_mean"], frame[f"{name}_se"])
         out[title] = [number(mean, se, digits) for mean, se in pairs]
     counts = zip(frame["nll_n"].astype(int), frame["fd_n"].astype(int))
@@ -92,7 +92,7 @@ def differences(results: Results) -> pd.DataFrame:
 def caption(results: Results) -> str:
     """What the numbers are: images, estimator, features, steps."""
     parts = []
-    for name, what in (("nll", "NLL: bits/dim"), ("fd", "FD (fashion_cnn)")):
+    for name, what in (("nll", "NLL: bits/dim"), ("fd", results.fd)):
         lines = results.of(name)
         done = [r for r in lines["result"] if r]
         settings = lines["settings"].iloc[0]
@@ -117,8 +117,10 @@ def main(words: list[str]) -> None:
     legend = (
         f"Ours: mean ± standard error over n seeds. {caption(results)} The paper's columns: "
         "ImageNet 64 after 200K iterations (FID of 10K samples), CIFAR-10 after 500K (50K "
-        "samples); single runs. FD (fashion_cnn) is not FID."
+        "samples); single runs."
     )
+    if results.fd_short != "FID":
+        legend += f" {results.fd} is not FID."
     pair_legend = (
         "Differences image by image, ± standard error over images; z is their ratio; "
         "the last column is the standard error over seeds."

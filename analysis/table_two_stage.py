@@ -30,7 +30,7 @@ def table(results: Results) -> pd.DataFrame:
         found = curves.words_of(curves.points(results, measurement, row, "measurement"), 2)
         ours = (found or [curves.HOLE])[0]
         fid = printed(table_or_figure="table5", model=f"Improved Diffusion {paper}")
-        lines.append({"": name, "FD": ours, "ImageNet 256 FID (paper)": fid})
+        lines.append({"": name, results.fd_short: ours, "ImageNet 256 FID (paper)": fid})
     return pd.DataFrame(lines)
 
 
@@ -44,11 +44,12 @@ def main(words: list[str]) -> None:
     settings = results.of("fd")["settings"].iloc[0]
     low = next(r["config"].data.low for _, r in results.of("fd_two").iterrows())
     caption = (
-        f"Class-conditional networks; two stages: images of {low}x{low} pixels, then enlarged. FD "
-        f"(fashion_cnn) of {settings.images} images in {settings.sampler.steps or 'all'} steps of "
+        f"Class-conditional networks; two stages: images of {low}x{low} pixels, then enlarged. "
+        f"{results.fd} of {settings.images} images in {settings.sampler.steps or 'all'} steps of "
         "each network, mean and standard error over seeds. Two stages are two trainings as long as "
-        "the single one's, and two chains for an image. The paper's column is another data set "
-        "and other features. Images of the first seed, of the same classes."
+        "the single one's, and two chains for an image. The paper's column is another data set"
+        f"{'' if results.fd_short == 'FID' else ' and other features'}. Images of the first seed, "
+        "of the same classes."
     )
     figure = beside(shown, 5, COLUMN)
     publish(results, figure, caption, [("One stage and two", table(results))])

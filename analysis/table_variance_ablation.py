@@ -34,9 +34,8 @@ def table(results: Results) -> pd.DataFrame:
             line["NLL"] = bits.get(variance, HOLE)
             for K in steps:
                 fd = curves.points(results, "fd", row, "variance", sampler__steps=K)
-                line[f"FD, {K:.0f} steps"] = dict(zip(fd["x"], curves.words_of(fd, 2))).get(
-                    variance, HOLE
-                )
+                ours = dict(zip(fd["x"], curves.words_of(fd, 2)))
+                line[f"{results.fd_short}, {K:.0f} steps"] = ours.get(variance, HOLE)
             for K in steps:
                 line[f"FID ImageNet 64, {K:.0f} steps"] = _others(words["objective"], variance, K)
             lines.append(line)
@@ -61,10 +60,10 @@ def main(words: list[str]) -> None:
     title = f"{results.grid.title}, scale {results.grid.scale}"
     fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
     legend = (
-        f"Mean ± standard error over seeds. NLL in bits/dim of {nll.images} test images; FD "
-        f"(fashion_cnn) of {fd.images} images, not FID. The last columns: the paper's released "
-        "L_hybrid checkpoint, measured by others (OCM, ICLR 2025; FID of 50K samples), to compare "
-        "in their order only."
+        f"Mean ± standard error over seeds. NLL in bits/dim of {nll.images} test images; "
+        f"{results.fd} of {fd.images} images{'' if results.fd_short == 'FID' else ', not FID'}. "
+        "The last columns: the paper's released L_hybrid checkpoint, measured by others (OCM, ICLR "
+        "2025; FID of 50K samples), to compare in their order only."
     )
     text = "\n".join(
         [f"# {title}", "", markdown(ours), "", legend, ""] + [f"- {n}" for n in notes(results)]

@@ -15,8 +15,8 @@ import torch
 
 from core.config import Frechet
 from core.measurements import check
-from core.metrics import distances
-from core.metrics.features import extractor
+from core.measurements.frechet import extractor_of
+from core.metrics.reference import reference_moments
 from core.networks.unet import UNet
 from experiments.execute import Task, execute
 from experiments.grid import expand
@@ -56,8 +56,9 @@ def share(scale: str) -> float:
         for asked in cell.measurements:
             if isinstance(asked.settings, Frechet):
                 reference = check(cell.config, asked.settings, keeping)
-                features = extractor(asked.settings.features, reference.channels, reference.size)
-                distances.reference_moments(reference, features, cache)
+                form = reference.channels, reference.size
+                features = extractor_of(asked.settings, *form, keeping)
+                reference_moments(reference, features, cache)
         task = Task("", run, cell.config, cell.measurements, keeping, cache)
         begun = time.perf_counter()
         execute(task, Course(lambda *words: None, lambda: False))

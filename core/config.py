@@ -130,6 +130,7 @@ class Housekeeping:
     snapshots: tuple[float, ...] = ()  # fractions of the training kept, beside those measured
     eval_batch: int = 128  # images per forward pass when measuring
     data_path: str = ""  # folder, zip or prepared file of the data set
+    features_path: str = ""  # file of the weights behind features=inception
     weights: Literal["trained", "reference"] = "trained"  # here, or those that come with the code
 
 
@@ -164,7 +165,7 @@ class Frechet:
     """Frechet distance between drawn images and the training set. Metric `frechet`."""
 
     images: int = 10_000  # paper 10K on ImageNet 64, 50K elsewhere
-    features: Literal["fashion_cnn"] = "fashion_cnn"
+    features: Literal["fashion_cnn", "effnet_lite0", "inception"] = "fashion_cnn"
     reference: Literal["train", "test"] = "train"
     sampler: SamplerConfig = SamplerConfig()
     variance: Literal["beta", "beta_tilde", "learned", "analytic"] = "learned"
@@ -174,6 +175,7 @@ class Frechet:
     partner: str = late("")  # as above; of a network that enlarges: id of the run that draws
     ends: float = late(0.0)
     neighbours: int = late(0)  # k of precision and recall; 0: neither; paper 5
+    features_sha256: str = late("")  # of inception's file, where it is not a published one: no FID
 
 
 @dataclass(frozen=True)

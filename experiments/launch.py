@@ -13,7 +13,7 @@ import torch
 
 from core import build
 from core.any_trainer import check_enough
-from core.measurements import check
+from core.measurements import check, check_features
 from experiments.board import Board
 from experiments.costs import task_costs
 from experiments.execute import Task
@@ -39,7 +39,7 @@ def cores() -> int:
 
 
 def preflight(tasks: list[Task], here: bool = True) -> None:
-    """Refuses what cannot run before anything is started or written: data, sizes, device.
+    """Refuses what cannot run before anything is started or written: features, data, sizes, device.
 
     here: on this machine, rather than on one of another kind.
     """
@@ -50,6 +50,9 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
         checked.add(key)
         return new
 
+    for task in tasks:  # first what takes no time: images may take minutes to read
+        for asked in task.missing:
+            check_features(asked.settings, task.housekeeping)
     for task in tasks:
         config, housekeeping = task.config, task.housekeeping
         form = config.unet, config.gan, config.objective.name

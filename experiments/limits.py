@@ -1,6 +1,7 @@
 """What no type can say about a configuration, found before anything runs."""
 
 import math
+import re
 
 from core.chains import likelihood_chain, sampling_chain, training_chain
 from core.config import (
@@ -69,6 +70,12 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
             skip = settings.sampler.skip
             whole = not skip or settings.sampler.stride != "dynamic"
             rules.append((f"{name}.sampler.skip", skip, whole, "0 with the dynamic stride"))
+            sha256 = settings.features_sha256
+            right = not sha256 or (
+                settings.features == "inception" and re.fullmatch("[0-9a-f]{64}", sha256)
+            )
+            what = "64 hexadecimal digits, with features=inception"
+            rules.append((f"{name}.features_sha256", sha256, right, what))
         if isinstance(settings, (Frechet, Likelihood)):
             ends = settings.ends
             rules.append((f"{name}.ends", ends, 0 <= ends <= 0.5, "in [0, 0.5]"))

@@ -27,7 +27,7 @@ Any configuration field can be set, by its dotted name (core/config.py has them 
 and what leaves the numbers alone, without a dot:
 
   device=cpu threads=2 compile=true microbatch=16 gradient_checkpointing=true eval_batch=64
-  log_every=100 checkpoint_seconds=300
+  log_every=100 checkpoint_seconds=300 features_path=FILE (of FID's Inception network)
 
 The same command again continues what was interrupted and does nothing for what is done.
 """

@@ -10,15 +10,12 @@ from scipy.linalg import sqrtm
 from core.data.images import Images
 from core.data.sources import load
 from core.errors import Refused
-from core.metrics import distances, features, train_fashion_cnn
-from core.metrics.distances import (
-    bootstrap_error,
-    frechet,
-    frechet_from_features,
-    moments,
-    reference_moments,
-)
-from core.metrics.features import FashionCNN, extractor, prepare
+from core.metrics import fashion_cnn, reference, train_fashion_cnn
+from core.metrics.distances import bootstrap_error, frechet, frechet_from_features, moments
+from core.metrics.extractor import Extractor
+from core.metrics.fashion_cnn import FashionCNN, FashionFeatures, prepare
+from core.metrics.features import extractor
+from core.metrics.reference import reference_moments
 
 D = 6
 ZERO = np.zeros(D)
@@ -156,7 +153,9 @@ def test_averages_are_rounded_as_in_fashion16():
 @pytest.mark.parametrize(
     "name, channels, size, message",
     [
-        ("inception", 1, 16, "unknown feature extractor 'inception'"),
+        ("vgg", 1, 16, "unknown feature extractor 'vgg': choose one of fashion_cnn, effnet_lite0"),
+        ("effnet_lite0", 2, 16, "takes images of 1 or 3 channels, not 2 channels of 16x16"),
+        ("inception", 4, 64, "takes images of 1 or 3 channels, not 4 channels of 64x64"),
         ("fashion_cnn", 2, 16, "not 2 channels of 16x16"),
         ("fashion_cnn", 1, 24, "not 1 channels of 24x24"),
         ("fashion_cnn", 1, 8, "not 1 channels of 8x8"),
@@ -168,12 +167,12 @@ def test_what_the_extractor_does_not_take_is_refused(name, channels, size, messa
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "WEIGHTS", tmp_path / "fashion_cnn.npz")
-    for content in (None, b"no npz", features.Path(__file__).read_bytes()):
+    monkeypatch.setattr(fashion_cnn, "WEIGHTS", tmp_path / "fashion_cnn.npz")
+    for content in (None, b"no npz", fashion_cnn.Path(__file__).read_bytes()):
         if content is not None:
-            features.WEIGHTS.write_bytes(content)
+            fashion_cnn.WEIGHTS.write_bytes(content)
         with pytest.raises(Refused, match=r"fashion_cnn\.npz is missing or damaged: restore it"):
-            features.Extractor()
+            FashionFeatures()
 
 
 def test_training_learns_and_repeats_itself(monkeypatch, test_images):
@@ -200,7 +199,7 @@ def test_augmentation_moves_images_by_at_most_a_pixel():
     }
 
 
-class CountingExtractor:
+class CountingExtractor(Extractor):
     """Mean levels of image quarters as features; counts how often it was asked."""
 
     name, dimension, digest = "quarters", 4, "0123456789abcdef"
@@ -277,7 +276,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, few, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(distances.os, "replace", fail)
+    monkeypatch.setattr(reference.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         reference_moments(few, CountingExtractor(), tmp_path)
     assert [file.suffix for file in tmp_path.iterdir()] in ([], [".lock"])

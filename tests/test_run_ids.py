@@ -88,6 +88,7 @@ def test_an_id_does_not_depend_on_what_leaves_the_numbers_alone():
         *("device=cpu", "threads=3", "compile=true", "microbatch=4", "log_every=7"),
         *("gradient_checkpointing=true",),
         *("checkpoint_seconds=1", "snapshots=[0.5]", "eval_batch=5", "results=elsewhere"),
+        *("features_path=inception.pt",),
     ]
     given = {word.split("=")[0] for word in keeping}
     fields = set(Housekeeping.__dataclass_fields__)

@@ -22,15 +22,15 @@ from core.data.images import Images
 from core.data.sources import at_size, load_once
 from core.errors import Refused
 from core.measurements.bound import measure_likelihood
-from core.measurements.frechet import draw_images, measure_frechet
+from core.measurements.frechet import draw_images, extractor_of, measure_frechet
 from core.measurements.gradient_noise import measure_gradient_noise
 from core.measurements.learned_v import measure_learned_v
 from core.measurements.result import Result
-from core.metrics.features import extractor
+from core.metrics.features import load
 from core.parts import Work
 from core.trained import Mixed, load_trained
 
-__all__ = ["Result", "check", "draw_images", "in_parts", "measure"]
+__all__ = ["Result", "check", "check_features", "draw_images", "in_parts", "measure"]
 
 TAKE = {
     Likelihood: measure_likelihood,
@@ -71,6 +71,12 @@ def measure(
     return take(Mixed(**alike, partner=other, ends=measurement.ends), measurement, images, work)
 
 
+def check_features(measurement: Measurement, housekeeping: Housekeeping) -> None:
+    """Refused when a measurement needs features whose package or file is not there."""
+    if isinstance(measurement, Frechet):
+        load(measurement.features, housekeeping.features_path, measurement.features_sha256)
+
+
 def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeeping) -> Images:
     """The data set that a measurement needs; Refused when it or the features will not do."""
     if isinstance(measurement, GradientNoise):
@@ -87,7 +93,8 @@ def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeep
                 f".images={measurement.images}"
             )
         return images
-    dimension = extractor(measurement.features, images.channels, images.size).dimension
+    features = extractor_of(measurement, images.channels, images.size, housekeeping)
+    dimension = max(view.dimension for view in (features, features.spatial) if view)
     for what, n in (("measure.fd.images", measurement.images), (images.name, len(images))):
         if n <= dimension:
             raise Refused(

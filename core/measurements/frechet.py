@@ -1,6 +1,7 @@
 """Images drawn from a network, and their Frechet distance to a data set."""
 
 import itertools
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.chains import sampling_chain, sampling_evaluations
-from core.config import Frechet, SamplerConfig
+from core.config import Frechet, Housekeeping, SamplerConfig
 from core.data.images import Images, to_model, to_uint8
 from core.diffusion import samplers
 from core.diffusion.process import Diffusion
@@ -18,13 +19,17 @@ from core.measurements.errors import reverse_process
 from core.measurements.generated import generate_images
 from core.measurements.result import Result, batches
 from core.metrics import distances
-from core.metrics.features import extractor
+from core.metrics.extractor import Extractor, features_of
+from core.metrics.features import CPU, extractor
+from core.metrics.names import metric_name
 from core.metrics.precision_recall import precision_recall
+from core.metrics.reference import Tell, reference_moments
 from core.parts import Arrays, Report, Work, compute
 from core.randomness import ImageNoise
 from core.trained import Trained
 
 SHOWN = 64  # drawn images kept with a Frechet distance, for looking at
+TELL_SECONDS = 10.0  # between two reports once all images are drawn
 
 
 def draw_images(
@@ -67,6 +72,18 @@ def draw_images(
     return torch.cat(drawn)
 
 
+def extractor_of(
+    settings: Frechet,
+    channels: int,
+    size: int,
+    housekeeping: Housekeeping,
+    device: torch.device = CPU,
+) -> Extractor:
+    """The features that a measurement asks for; Refused when they cannot be had."""
+    path, sha256 = housekeeping.features_path, settings.features_sha256
+    return extractor(settings.features, channels, size, path, sha256, device)
+
+
 def measure_frechet(
     trained: Trained,
     settings: Frechet,
@@ -76,10 +93,11 @@ def measure_frechet(
 ) -> Result | None:
     """Frechet distance of drawn images to all of `reference`, with precision and recall if asked.
 
-    draws: the network that draws what `trained` enlarges, with the same sampler.
+    Where the features' network has spatial ones too, their distance is `sfid`. draws: the network
+    that draws what `trained` enlarges, with the same sampler.
     """
     channels, size, _ = trained.shape
-    features = extractor(settings.features, channels, size)
+    features = extractor_of(settings, channels, size, work.housekeeping, trained.device)
     K = sampling_evaluations(trained.config, settings.sampler)
     stages = 1 if draws is None else 2
 
@@ -98,19 +116,38 @@ def measure_frechet(
     if parts is None:
         return None
     drawn = torch.from_numpy(np.concatenate([arrays["images"] for arrays in parts]))
-    ours = features(drawn)
-    moments = distances.reference_moments(reference, features, work.cache)
+    tell = _teller(work, settings.images * stages * K)
+    ours = features_of(features, drawn, tell, "drawn images")
+    moments = reference_moments(reference, features, work.cache, tell)
     numbers = {
         "frechet": distances.frechet(*distances.moments(ours), *moments),
-        "standard_error": distances.bootstrap_error(ours, moments, settings.seed),
-        "metric": f"FD ({features.name})",
+        "standard_error": distances.bootstrap_error(ours, moments, settings.seed, tell=tell),
+        "metric": metric_name(settings.features, settings.images, settings.features_sha256),
         "images": settings.images,
         "reference": f"{reference.name}, {len(reference)} images",
         "steps": K,
+        **features.facts,
     }
+    if features.spatial:
+        there = distances.moments(features_of(features.spatial, drawn, tell, "drawn images"))
+        to = reference_moments(reference, features.spatial, work.cache, tell)
+        numbers["sfid"] = distances.frechet(*there, *to)
     if settings.neighbours:
         # As many real images as drawn ones, since the neighbourhoods shrink as sets grow.
-        real = features(reference.pixels[: settings.images])
+        real = features_of(features, reference.pixels[: settings.images], tell, "real images")
         precision, recall = precision_recall(real, ours, settings.neighbours)
         numbers |= {"precision": precision, "recall": recall, "real_images": len(real)}
     return Result(numbers, {"samples": drawn[:SHOWN].numpy()})
+
+
+def _teller(work: Work, total: int) -> Tell:
+    """Says what goes on after the last image is drawn, where that takes long, and asks to stop."""
+    last = time.monotonic()
+
+    def tell(words: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > TELL_SECONDS:
+            last = time.monotonic()
+            work.done(total, total, words)
+
+    return tell

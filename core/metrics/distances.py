@@ -1,19 +1,15 @@
-"""The Frechet distance between two sets of features, and its cached reference half.
+"""The Frechet distance between two sets of features.
 
 Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
 Equilibrium", section 4: with Inception features the distance is FID. It takes each set for a
 Gaussian, so that only means and covariances enter.
 """
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-from filelock import FileLock
 
-from core.data.images import Images
 from core.errors import Refused
-from core.metrics.features import Extractor
 from core.randomness import numpy_generator
 
 
@@ -56,58 +52,21 @@ def frechet_from_features(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def bootstrap_error(
-    features: np.ndarray, reference: tuple[np.ndarray, np.ndarray], seed: int, draws: int = 50
+    features: np.ndarray,
+    reference: tuple[np.ndarray, np.ndarray],
+    seed: int,
+    draws: int = 50,
+    tell: Callable[[str], None] = lambda words: None,
 ) -> float:
     """Standard error of `frechet` by the sample of features [n, d], in squared feature units.
 
     The spread over sets of n drawn from it with replacement (Efron 1979), which have larger
     distances than the sample itself, but the same spread. The reference's moments count as exact.
+    tell: told how far it is, in words, after each.
     """
     n, found = len(features), []
     for i in range(draws):
         chosen = numpy_generator(seed, "fd bootstrap", i).integers(n, size=n)
         found.append(frechet(*moments(features[chosen]), *reference))
+        tell(f"standard error: {i + 1} of {draws} draws")
     return float(np.std(found, ddof=1))
-
-
-def reference_moments(
-    images: Images, extractor: Extractor, cache: Path | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """`moments` of the features of all `images`, computed once and kept in the folder `cache`.
-
-    The file is named after what determines its content, the extractor's weights and the data, so
-    that it never is out of date. Processes that ask at once wait for the first of them; a damaged
-    file is computed anew. Without a cache folder everything is computed.
-    """
-    if cache is None:
-        return moments(extractor(images.pixels))
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"moments-{extractor.name}-{extractor.digest}-{images.digest()}.npz"
-    with FileLock(f"{path}.lock"):
-        kept = _read(path, extractor.dimension)
-        if kept is None:
-            kept = moments(extractor(images.pixels))
-            _write(path, *kept)
-    return kept
-
-
-def _read(path: Path, dimension: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The moments in the file, or None if it is missing or not whole (zip members have CRCs)."""
-    try:
-        with np.load(path) as arrays:
-            mean, covariance = arrays["mean"], arrays["covariance"]
-    except Exception:  # NumPy and zipfile raise nearly anything for a damaged file
-        return None
-    is_whole = mean.shape == (dimension,) and covariance.shape == (dimension, dimension)
-    return (mean, covariance) if is_whole else None
-
-
-def _write(path: Path, mean: np.ndarray, covariance: np.ndarray) -> None:
-    """Write the file under another name first, so that at its own it is whole or not there."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, mean=mean, covariance=covariance)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

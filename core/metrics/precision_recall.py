@@ -11,6 +11,9 @@ from scipy.spatial.distance import cdist
 from core.errors import Refused
 
 ROWS = 1024  # of a matrix of distances that is held at once
+# From so many features on distances come from products of matrices, many times faster, and exact to
+# about 1e-7 of the vectors' lengths.
+BY_PRODUCTS = 256
 
 
 def precision_recall(real: np.ndarray, drawn: np.ndarray, k: int) -> tuple[float, float]:
@@ -35,5 +38,15 @@ def _share_on_manifold(points: np.ndarray, of: np.ndarray, k: int) -> float:
 
 def _distances(a: np.ndarray, b: np.ndarray):
     """Blocks of rows of the Euclidean distances [len(a), len(b)]."""
+    if a.shape[1] < BY_PRODUCTS:
+        for first in range(0, len(a), ROWS):
+            yield cdist(a[first : first + ROWS], b)
+        return
+    squares = (b * b).sum(axis=1)
     for first in range(0, len(a), ROWS):
-        yield cdist(a[first : first + ROWS], b)
+        some = a[first : first + ROWS]
+        found = some @ b.T
+        found *= -2
+        found += squares
+        found += (some * some).sum(axis=1)[:, None]
+        yield np.sqrt(found.clip(min=0, out=found), out=found)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from core.data.images import Images, batch_indices
 from core.data.make_fashion16 import write_npz
 from core.data.sources import load
-from core.metrics.features import WEIGHTS, FashionCNN, prepare
+from core.metrics.fashion_cnn import WEIGHTS, FashionCNN, prepare
 from core.randomness import numpy_generator, torch_seed
 
 SEED = 0

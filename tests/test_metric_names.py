@@ -1,0 +1,64 @@
+"""The name of a Frechet distance reaches tables, axes and captions."""
+
+import importlib
+import re
+
+import pytest
+import test_studies
+from test_studies import SCRIPTS, WORDS, write
+
+from analysis.load import load
+from experiments.overrides import parse
+
+
+def results_of(study, *words):
+    return load(parse([f"grid={study}", *words]), fall_back=False)
+
+
+@pytest.mark.parametrize(
+    "words, full, short",
+    [
+        ((), "FD (fashion_cnn)", "FD"),
+        (("measure.features=effnet_lite0",), "FD (effnet_lite0)", "FD"),
+        (("measure.features=inception", "measure.fd.images=10000"), "FID (inception, 10k)", "FID"),
+        (
+            ("measure.features=inception", f"measure.features_sha256={64 * 'a'}"),
+            "FD (inception aaaaaaaa, 80)",
+            "FD",
+        ),
+    ],
+)
+def test_results_know_what_their_distances_are_called(words, full, short, tmp_path):
+    results = results_of("schedule_ablation", "scale=smoke", f"results={tmp_path}", *words)
+    assert (results.fd, results.fd_short) == (full, short)
+
+
+def test_distances_of_several_numbers_of_images_have_no_number_in_their_name(tmp_path):
+    words = ("scale=cifar10", "plan=true", f"results={tmp_path}")
+    assert results_of("sample_count", *words).fd == "FID (inception)"
+    assert results_of("overfitting", *words).fd == "FID (inception, 50k)"
+    nothing = results_of("objective_noise", "scale=smoke", f"results={tmp_path}")
+    assert (nothing.fd, nothing.fd_short) == ("FD", "FD")
+
+
+# Those that show no Frechet distance, or pictures alone.
+WITHOUT = ("plot_objective_noise", "plot_vlb_terms", "plot_learned_v", "plot_samples")
+WITHOUT += ("table_likelihood_models",)
+
+
+@pytest.mark.parametrize(
+    "study, script", [(study, script) for study, script in SCRIPTS if script not in WITHOUT]
+)
+def test_a_fid_is_called_one_everywhere(study, script, tmp_path, monkeypatch, capsys):
+    words = (*WORDS, "measure.features=inception")
+    monkeypatch.setattr(test_studies, "WORDS", words)
+    write(tmp_path, study)
+    importlib.import_module(f"analysis.{script}").main(
+        [f"grid={study}", *words, f"results={tmp_path}"]
+    )
+    (text,) = [path.read_text() for path in (tmp_path / "tables").glob("*.md")]
+    assert "FID (inception" in text
+    for path in (tmp_path / "tables").glob("*"):
+        assert not re.search(r"\bFD\b|fashion_cnn", path.read_text()), path.name
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert not re.search(r"\bFD\b|fashion_cnn", path.read_text()), path.name
