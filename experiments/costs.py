@@ -50,10 +50,9 @@ def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float
 
 
 def task_costs(task: Task) -> dict[str, float]:
-    """Of each stage of a task that is still to be done."""
+    """Of each stage of a task that is still to be done: "train", and measurements by their ids."""
     training = task.part != "measurements" and task.needs_training
     costs = {"train": training_evaluations(task.config)} if training else {}
     for asked in task.missing if task.part != "training" else ():
-        more = measurement_evaluations(task.config, asked.settings)
-        costs[asked.words] = costs.get(asked.words, 0.0) + more
+        costs[asked.id] = measurement_evaluations(task.config, asked.settings)
     return costs

@@ -4,9 +4,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -19,6 +20,7 @@ from experiments.costs import task_costs
 from experiments.execute import Task
 from experiments.worker import main as worker_main
 
+REST = 5.0  # seconds until a worker asks again whether it can help
 NARROW = 64  # a network with fewer channels runs fastest on one core
 
 # glibc reads these when a process starts. By default it gives freed activations back to the system
@@ -72,11 +74,17 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
 
 @dataclass
 class _Worker:
+    """helps: with the measurements of a run that another worker has. stage: that it is in, "train"
+    or a measurement's id, and `share` how much of its cost is done."""
+
     process: multiprocessing.Process
     pipe: Connection
     task: Task | None = None
     wait: str = "no"
-    stage_done: float = 0.0
+    helps: bool = False
+    stage: str = ""
+    share: float = 0.0
+    rests: float = 0.0  # until then it does not look for work of others
 
 
 @dataclass
@@ -125,7 +133,7 @@ class _Pool:
         self.threads, self.gpus, self.on_done, self.stop = threads, gpus, on_done, stop
         self.wait, self.signals = wait, 0
         self.queue = deque((task, "no") for task in tasks)
-        self.costs = {id(task): task_costs(task) for task in tasks}
+        self.costs = {task.run.id: task_costs(task) for task in tasks}
         total = sum(sum(costs.values()) for costs in self.costs.values())
         self.board = Board(title, total, range(workers))
         self.finished = 0.0
@@ -177,14 +185,27 @@ class _Pool:
             raise KeyboardInterrupt
 
     def _give(self, i: int) -> None:
-        """The next task to worker i, if there is one."""
+        """The next task to worker i, if there is one; else a part of what another one does."""
         worker = self.workers[i]
-        worker.task, worker.stage_done = None, 0.0
-        if not self.queue or self.signals or self.stopping.is_set():
+        worker.task, worker.stage, worker.share, worker.helps = None, "", 0.0, False
+        if not self.signals and not self.stopping.is_set():
+            if self.queue:
+                worker.task, worker.wait = self.queue.popleft()
+            elif time.monotonic() >= worker.rests and (shared := self._shared()):
+                worker.task, worker.wait, worker.helps = shared, "no", True
+        if worker.task:
+            worker.pipe.send((worker.task, worker.wait))
+        else:
             self.board.idle(i)
-            return
-        worker.task, worker.wait = self.queue.popleft()
-        worker.pipe.send((worker.task, worker.wait))
+
+    def _shared(self) -> Task | None:
+        """The measurements of a trained run of which more are missing than workers are at it."""
+        busy = [worker.task for worker in self.workers if worker.task]
+        for task in busy:
+            at_it = sum(other.run.id == task.run.id for other in busy)
+            if task.part != "training" and len(task.missing) > at_it and not task.needs_training:
+                return replace(task, part="measurements")
+        return None
 
     def _listen(self) -> None:
         """Waits for the next answer of any worker, or its death."""
@@ -200,8 +221,27 @@ class _Pool:
                     self._died(i)
             except (EOFError, ConnectionResetError):
                 self._died(i)
-        partly = sum(worker.stage_done for worker in self.workers)
-        self.board.progress(self.finished + partly)
+        for i, worker in enumerate(self.workers):
+            if worker.task is None:
+                self._give(i)
+        self.board.progress(self.finished + self._partly())
+
+    def _partly(self) -> float:
+        """What is done of the tasks that workers have: whole stages, and parts of others."""
+        done = 0.0
+        for task in {w.task.run.id: w.task for w in self.workers if w.task}.values():
+            for stage, cost in self.costs[task.run.id].items():
+                there = task.run.trained if stage == "train" else task.run.has(stage)
+                mine = (w for w in self.workers if w.task and w.task.run.id == task.run.id)
+                share = sum(w.share for w in mine if w.stage == stage)
+                done += cost if there else min(cost, cost * share)
+        return done
+
+    def _stage(self, task: Task, name: str) -> str:
+        """The stage that a worker reports by its words: of several so called, the one not done."""
+        if name == "train":
+            return name
+        return next((asked.id for asked in task.missing if asked.words == name), "")
 
     def _answer(self, i: int, answer: tuple) -> None:
         worker = self.workers[i]
@@ -209,19 +249,18 @@ class _Pool:
         if answer[0] == "report":
             _, stage, done, total, words = answer
             self.board.worker(i, name, stage, done, total, words)
-            stages = self.costs[id(worker.task)]
-            names = list(stages)
-            if stage in stages:
-                before = sum(stages[n] for n in names[: names.index(stage)])
-                worker.stage_done = before + stages[stage] * done / max(total, 1)
+            stage = self._stage(worker.task, stage)
+            worker.stage, worker.share = stage, done / max(total, 1)
             return
-        if answer[0] == "busy" and worker.wait == "no":
+        if worker.helps and answer[0] in ("done", "busy"):
+            # Who has the task says what became of it; what is left of it others have, for now.
+            worker.rests = time.monotonic() + REST
+        elif answer[0] == "busy" and worker.wait == "no":
             self.queue.append((worker.task, self.wait))
         elif answer[0] == "interrupted":
-            self.finished += worker.stage_done
             self.outcome.interrupted = True
         else:
-            self.finished += sum(self.costs[id(worker.task)].values())
+            self.finished += 0 if worker.helps else sum(self.costs[worker.task.run.id].values())
             if answer[0] == "done":
                 self.outcome.done += 1
                 self.board.say(f"{name}: done")
@@ -247,7 +286,7 @@ class _Pool:
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         if not self.signals and not self.stopping.is_set():
             name = worker.task.words
-            self.finished += sum(self.costs[id(worker.task)].values())
+            self.finished += 0 if worker.helps else sum(self.costs[worker.task.run.id].values())
             self._failed(name, f"its process died ({how}); the same command continues it")
             self.workers[i] = self._start(i)
         self._give(i)
