@@ -5,9 +5,13 @@ import re
 
 import pytest
 import test_studies
+from test_reference_moments import D, Quarters
 from test_studies import SCRIPTS, WORDS, write
 
+from analysis import table_fd_range
 from analysis.load import load
+from core.data.images import Images
+from core.data.sources import load as load_images
 from experiments.overrides import parse
 
 
@@ -62,3 +66,29 @@ def test_a_fid_is_called_one_everywhere(study, script, tmp_path, monkeypatch, ca
         assert not re.search(r"\bFD\b|fashion_cnn", path.read_text()), path.name
     for path in (tmp_path / "figures").glob("*.svg"):
         assert not re.search(r"\bFD\b|fashion_cnn", path.read_text()), path.name
+
+
+def test_the_range_is_of_the_features_that_the_scale_measures_with(tmp_path, monkeypatch):
+    """Sets of more images than there are features, drawn from the first of a large data set."""
+    train, test = (
+        Images(split, load_images("fashion16", split).pixels[:100], None, 0)
+        for split in ("train", "test")
+    )
+    asked = []
+
+    def quarters(settings, *how):
+        asked.append(settings.features)
+        return Quarters()
+
+    monkeypatch.setattr(table_fd_range, "training_images", lambda config, path: train)
+    monkeypatch.setattr(table_fd_range, "load_once", lambda name, split, path: test)
+    monkeypatch.setattr(table_fd_range, "extractor_of", quarters)
+    monkeypatch.setattr(table_fd_range, "SIZES", (D,))
+    monkeypatch.setattr(table_fd_range, "LARGER", (20, 40))
+    monkeypatch.setattr(table_fd_range, "MOST", 60)
+    words = ["grid=schedule_ablation", "measure.features=effnet_lite0", f"results={tmp_path}"]
+    table, legend = table_fd_range.table(parse(words))
+    assert asked == ["effnet_lite0"]
+    assert list(table.columns) == ["images", "n = 20", "n = 40"] and len(table) == 3
+    assert legend.startswith("FD (effnet_lite0) to all 100 images of train;")
+    assert list((tmp_path / "cache").glob("moments-quarters-*.npz"))
