@@ -58,7 +58,8 @@ def main(words: list[str]) -> None:
         return
     own = dict(word.split("=", 1) for word in words if word.startswith(("to=", "weights=")))
     request = parse([w for w in words if not w.startswith(("to=", "weights="))], grid="all")
-    grids = [*expand_each(request), *expand_each(replace(request, grid="extensions"))]
+    names = ("all", "extensions") if request.grid == "all" else (request.grid,)
+    grids = [grid for name in names for grid in expand_each(replace(request, grid=name))]
     to = Path(own.get("to", REFERENCE)).resolve()
     given = parse([f"seeds={own['weights']}"]).seeds if "weights" in own else ()
     if request.results == to:

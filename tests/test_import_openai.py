@@ -157,7 +157,12 @@ def measured(file, results, pictures, *words):
     """The run, imported and measured by the command that the import says."""
     run = import_file(file, results, str(pictures))
     assert run.id == digest(config_of(run))
-    few = ["measure.nll.images=4", "measure.fd.images=66", "measure.fd.sampler.steps=2"]
+    few = [
+        "measure.nll.images=4",
+        "measure.fd.images=66",
+        "measure.fd.sampler.steps=2",
+        "measure.fd.features=fashion_cnn",
+    ]
     return run, do(results, *measuring(config_of(run), results, str(pictures)), *few, *words)
 
 
