@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from analysis.load import REFERENCE, load
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments import grid
 from experiments.grid import expand
@@ -94,4 +94,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

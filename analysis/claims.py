@@ -17,9 +17,10 @@ import pandas as pd
 
 from analysis import verdicts
 from analysis.judging import Judged, claims, evaluate
-from analysis.script import run, say_written
+from analysis.script import say_written
 from analysis.tables import HOLE, markdown, write
 from analysis.verdicts import Comparison
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -145,4 +146,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -31,9 +31,10 @@ from analysis.all import STUDIES
 from analysis.claims import shown
 from analysis.judging import Judged, evaluate
 from analysis.load import REFERENCE, load, read_arrays
-from analysis.script import RESULTS, run
+from analysis.script import RESULTS
 from analysis.tables import HOLE, markdown
 from analysis.verdicts import LEVEL
+from core.command import start
 from core.errors import Refused
 from experiments.grid import available
 from experiments.overrides import parse
@@ -202,4 +203,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

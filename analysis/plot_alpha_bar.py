@@ -13,7 +13,8 @@ schedule has 8 % of it left, the cosine schedule half. After three quarters it i
 import numpy as np
 
 from analysis import plots
-from analysis.script import RESULTS, chain, keys, run, say_written
+from analysis.script import RESULTS, chain, keys, say_written
+from core.command import start
 from core.diffusion import schedules
 
 SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine}
@@ -48,4 +49,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

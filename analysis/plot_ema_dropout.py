@@ -14,7 +14,7 @@ from analysis import curves
 from analysis.load import load
 from analysis.plots import subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -51,4 +51,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.load import load, read_arrays
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -62,4 +62,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

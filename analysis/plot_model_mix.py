@@ -17,7 +17,7 @@ from analysis.load import Results, load, printed
 from analysis.plot_vlb_terms import Terms, terms
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -79,4 +79,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -18,8 +18,8 @@ from analysis.load import Results, load
 from analysis.plots import GREY, subplots
 from analysis.powerlaw import fit_with_interval
 from analysis.publish import publish
-from analysis.script import run
 from core.build import training_images
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 from experiments.plan import network
@@ -89,4 +89,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

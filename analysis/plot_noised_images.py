@@ -16,7 +16,8 @@ import torch
 from matplotlib import pyplot as plt
 
 from analysis import plots
-from analysis.script import RESULTS, chain, keys, run, say_written
+from analysis.script import RESULTS, chain, keys, say_written
+from core.command import start
 from core.data.images import Images, to_uint8
 from core.data.sources import load
 from core.diffusion import schedules
@@ -108,4 +109,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -18,7 +18,7 @@ from analysis import curves
 from analysis.load import Results, load
 from analysis.plots import line, subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from core.training import read_log
 from experiments.overrides import parse
@@ -91,4 +91,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -14,7 +14,7 @@ from analysis.load import load
 from analysis.plot_sampling_steps import NAMES, STYLES
 from analysis.plots import subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -55,4 +55,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

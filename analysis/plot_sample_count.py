@@ -15,7 +15,7 @@ from analysis import curves
 from analysis.load import load
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -48,4 +48,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -14,7 +14,7 @@ from analysis.load import Results, load, read_arrays
 from analysis.plots import subplots
 from analysis.publish import publish
 from analysis.samples import tiled
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -62,4 +62,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -17,7 +17,7 @@ from analysis import curves
 from analysis.load import Results, load, published
 from analysis.plots import line, subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -109,4 +109,4 @@ def _others(axes: Axes) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -16,7 +16,7 @@ from analysis import curves
 from analysis.load import load, printed
 from analysis.plots import line, subplots
 from analysis.publish import publish
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -90,4 +90,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -17,7 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis import plots
-from analysis.script import RESULTS, chain, keys, run, say_written
+from analysis.script import RESULTS, chain, keys, say_written
+from core.command import start
 from core.diffusion import schedules
 
 
@@ -71,4 +72,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 
 from analysis.load import Results, load, read_arrays
 from analysis.plots import line, save, subplots
-from analysis.script import run, say_written
+from analysis.script import say_written
 from analysis.tables import in_words
+from core.command import start
 from core.diffusion.likelihood import widening
 from core.errors import Refused
 from experiments.overrides import parse
@@ -117,4 +118,4 @@ def draw(results: Results, above: Axes, below: Axes) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

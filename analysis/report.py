@@ -36,8 +36,9 @@ from analysis.claims import (
 )
 from analysis.judging import Judged, evaluate
 from analysis.load import Results, load
-from analysis.script import run, say_written
+from analysis.script import say_written
 from analysis.tables import markdown, write
+from core.command import start
 from core.errors import Refused
 from experiments.files import read_json
 from experiments.grid import EXTENSIONS
@@ -256,4 +257,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -1,7 +1,5 @@
 """What the scripts in analysis/ share: key=value words, --help, refusals, what was written."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +46,6 @@ def chain(T: int) -> int:
     if not 20 < T < 100_000:
         raise Refused(f"T={T}: give 20 < T < 100000; the linear schedule's last beta is 20/T")
     return T
-
-
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a script's `main` on the command line's words.
-
-    --help prints the docstring of the script; a refusal is one line on stderr and its exit code.
-    """
-    words = sys.argv[1:]
-    if {"-h", "--help", "help"} & set(words):
-        print(main.__globals__["__doc__"].strip())
-        return
-    try:
-        main(words)
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
 
 
 def say_written(paths: list[Path]) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.script import run, say_written
+from analysis.script import say_written
 from analysis.tables import markdown, number, write
 from core.build import device, training_images
+from core.command import start
 from core.config import Frechet
 from core.data.sources import load_once
 from core.errors import Refused
@@ -96,4 +97,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -15,9 +15,9 @@ from analysis.load import Results, load, printed
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
-from analysis.script import run
 from analysis.tables import HOLE, number
 from core.build import training_images
+from core.command import start
 from core.config import Housekeeping
 from core.errors import Refused
 from experiments.overrides import parse
@@ -89,4 +89,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

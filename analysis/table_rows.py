@@ -14,8 +14,8 @@ from analysis.load import Results, load
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
-from analysis.script import run
 from analysis.tables import HOLE, number, summary
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -64,4 +64,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -12,8 +12,9 @@ takes the same words as experiments/run.py.
 import pandas as pd
 
 from analysis.load import Results, load, published
-from analysis.script import run, say_written
+from analysis.script import say_written
 from analysis.tables import HOLE, latex, markdown, notes, number, paired, summary, write
+from core.command import start
 from experiments.overrides import parse
 
 GRID = "schedule_ablation"
@@ -139,4 +140,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

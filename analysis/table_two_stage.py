@@ -15,7 +15,7 @@ from analysis.load import Results, load, printed
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
-from analysis.script import run
+from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
 
@@ -56,4 +56,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -13,8 +13,9 @@ import pandas as pd
 
 from analysis import curves
 from analysis.load import Results, load, published
-from analysis.script import run, say_written
+from analysis.script import say_written
 from analysis.tables import HOLE, latex, markdown, notes, write
+from core.command import start
 from experiments.overrides import parse
 
 VARIANCES = {"beta": "β", "beta_tilde": "β̃", "learned": "learned"}
@@ -75,4 +76,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -27,6 +27,18 @@ def total_norm(tensors: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).norm()
 
 
+def load_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Loads an optimizer's state, each moment in its parameter's order in memory.
+
+    Fused optimizers want that, and a run may go on in another order than it was saved in.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(moment)
+
+
 class AnyTrainer:
     """A run in progress. What draws its images is `model`, with its averages and its optimizer.
 
@@ -50,7 +62,7 @@ class AnyTrainer:
         self.part = ranks.part(config.optim.batch_size)
         self.device = build.device(housekeeping)
         self.model = build.network(config, images.channels, images.size, images.classes)
-        self.model.to(self.device).train()
+        build.placed(self.model, housekeeping).train()
         self.parameters = list(self.model.parameters())  # all that is trained
         self.ema = EMA(self.model, config.optim.ema)
         self.step = 0
@@ -87,7 +99,7 @@ class AnyTrainer:
     def load_state_dict(self, state: dict) -> None:
         self.step, self.summed = state["step"], state["summed"]
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_moments(self.optimizer, state["optimizer"])
         self.ema.load_state_dict(state["ema"])
         sums = state["sums"].to(self.device).view(-1, len(self.sums))
         alike = len(sums) == self.ranks.world

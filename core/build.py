@@ -41,6 +41,12 @@ def device(housekeeping: Housekeeping) -> torch.device:
     return torch.device(housekeeping.device)
 
 
+def placed(model: nn.Module, housekeeping: Housekeeping) -> nn.Module:
+    """The model on the device asked for, its weights in the order in memory asked for."""
+    order = torch.channels_last if housekeeping.channels_last else torch.preserve_format
+    return model.to(device(housekeeping), memory_format=order)
+
+
 @contextmanager
 def _initial(config: TrainConfig, key: str, fields: str) -> Iterator[None]:
     """Weights made within depend on (seed, key) alone. Refused: `fields` allow no network."""

@@ -123,6 +123,7 @@ class Housekeeping:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = 0  # CPU threads of one run; 0: one per core for a wide network, else one
     compile: bool = False  # torch.compile
+    channels_last: bool = False  # NHWC convolutions, in whose order tensor cores work
     microbatch: int = 0  # images per forward pass; 0: the whole batch
     gradient_checkpointing: bool = False  # keep stage inputs only; a third more time
     log_every: int = 50  # steps between two lines of log.jsonl

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import build
-from core.any_trainer import AnyTrainer, total_norm
+from core.any_trainer import AnyTrainer, load_moments, total_norm
 from core.batches import batches
 from core.config import Housekeeping, TrainConfig
 from core.data.images import Images
@@ -51,8 +51,9 @@ class GANTrainer(AnyTrainer):
         super().__init__(config, images, housekeeping, ranks, logged=4)
         self.batches = batches(config, images, self.part, self.device, noise=False)
         form, gan = (images.channels, images.size, images.classes), config.gan
-        self.discriminator = build.discriminator(config, *form).to(self.device).train()
+        self.discriminator = build.placed(build.discriminator(config, *form), housekeeping)
         self.optimizer = build.adam(gan, self.model, gan.lr_generator)
+        self.discriminator.train()
         self.opponent = build.adam(gan, self.discriminator, gan.lr_discriminator)
         self.parameters += self.discriminator.parameters()
 
@@ -127,4 +128,4 @@ class GANTrainer(AnyTrainer):
     def load_state_dict(self, state: dict) -> None:
         super().load_state_dict(state)
         self.discriminator.load_state_dict(state["discriminator"])
-        self.opponent.load_state_dict(state["opponent"])
+        load_moments(self.opponent, state["opponent"])

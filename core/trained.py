@@ -139,9 +139,8 @@ def load_trained(
     if weights is None:
         raise Refused(f"{path} holds the first average alone, and measure.ema={ema} is another")
     channels, size, classes = state["images"]
-    device = build.device(housekeeping)
     model = build.network(config, channels, size, classes)
     model.load_state_dict(weights)
-    model.to(device).eval().requires_grad_(False)
-    shape = (channels, size, size)
+    build.placed(model, housekeeping).eval().requires_grad_(False)
+    shape, device = (channels, size, size), build.device(housekeeping)
     return Trained(config, model, device, shape, classes, state.get("timesteps", {}))

@@ -8,11 +8,11 @@ and so are trainings and measurements by code that was not committed. weights: s
 average is written as safetensors, for weights=reference. Running it again adds what is new.
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from core import checkpoint, weights
+from core.command import start
 from core.errors import Refused
 from core.trained import snapshot_path
 from experiments.files import read_json, write_bytes
@@ -53,9 +53,6 @@ def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
 
 def main(words: list[str]) -> None:
     """The command line."""
-    if not words or {"-h", "--help", "help"} & set(words):
-        print(__doc__.strip())
-        return
     own = dict(word.split("=", 1) for word in words if word.startswith(("to=", "weights=")))
     request = parse([w for w in words if not w.startswith(("to=", "weights="))], grid="all")
     names = ("all", "extensions") if request.grid == "all" else (request.grid,)
@@ -78,8 +75,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
+    start(main, needs_words=True)

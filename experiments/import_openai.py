@@ -13,13 +13,13 @@ import json
 import os
 import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import torch
 
 from core import checkpoint
+from core.command import start
 from core.config import TrainConfig, from_dict, to_dict
 from core.data.identity import content_digest
 from core.data.sources import load_once
@@ -117,9 +117,6 @@ def _word(value: object) -> str:
 
 def main(words: list[str]) -> None:
     """The command line."""
-    if not words or {"-h", "--help", "help"} & set(words):
-        print(__doc__.strip())
-        return
     path, given = Path(words[0]), dict(word.partition("=")[::2] for word in words[1:])
     if unknown := given.keys() - set(KEYS):
         raise Refused(f"'{min(unknown)}': after the file come {', '.join(f'{k}=' for k in KEYS)}")
@@ -138,8 +135,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
+    start(main, needs_words=True)

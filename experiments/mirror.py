@@ -11,12 +11,11 @@ was sent is remembered in FOLDER/cache, so that it can be stopped and started at
 """
 
 import math
-import sys
 import time
 from typing import Any
 
+from core.command import start
 from core.config import metric_of, to_dict
-from core.errors import Refused
 from core.training import read_log
 from experiments.files import read_json, write_json
 from experiments.grid import Cell, expand_each
@@ -100,13 +99,4 @@ def _done(run: Run, cells: list[Cell]) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        if {"-h", "--help", "help"} & set(sys.argv[1:]) or len(sys.argv) == 1:
-            print(__doc__.strip())
-        else:
-            main(sys.argv[1:])
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(main, needs_words=True)

@@ -43,6 +43,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from core.command import start
 from core.data import prepared
 from core.data.original import OPTIONS, Options
 from core.data.prepared import Prepared
@@ -212,9 +213,6 @@ def summary(path: Path, header: Prepared) -> str:
 
 def main(words: list[str]) -> int:
     """The command line; returns the exit code."""
-    if not words or {"-h", "--help", "help"} & set(words):
-        print(__doc__.strip())
-        return 0
     if words[0] == "verify":
         if len(words) != 2:
             raise Refused("give one file: verify FILE.images")
@@ -237,10 +235,4 @@ def main(words: list[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaving nothing behind
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(main, needs_words=True)

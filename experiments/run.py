@@ -27,7 +27,8 @@ Any configuration field can be set, by its dotted name (core/config.py has them 
 and what leaves the numbers alone, without a dot:
 
   device=cpu threads=2 compile=true microbatch=16 gradient_checkpointing=true eval_batch=64
-  log_every=100 checkpoint_seconds=300 features_path=FILE (of FID's Inception network)
+  channels_last=true log_every=100 checkpoint_seconds=300
+  features_path=FILE (of FID's Inception network)
 
 The same command again continues what was interrupted and does nothing for what is done.
 """
@@ -40,6 +41,7 @@ from pathlib import Path
 
 import yaml
 
+from core.command import start
 from core.errors import Refused
 from experiments import profiles
 from experiments.grid import Cell, Grid, available, expand_each
@@ -244,9 +246,6 @@ def follow(title: str, tasks: list, analysis: Analysis, step: Callable[[], bool]
 
 def main(words: list[str]) -> int:
     """The command line; returns the exit code."""
-    if not words or {"-h", "--help", "help"} & set(words):
-        print(help_text())
-        return 0
     request = parse(words)
     profile = None if request.on == "here" else profiles.load(request.on, request.slurm)
     if profile is None:
@@ -271,10 +270,4 @@ def refuse_cluster_words(request: Request) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    start(main, needs_words=True, text=help_text)

@@ -283,5 +283,3 @@ def test_the_command_line(file, tmp_path, pictures, capsys):
     assert "source=openai" in said and "diffusion.rescaled_time=false" in said
     with pytest.raises(Refused, match="'name': after the file come data_path=, model=, results="):
         main([str(file), "name=tiny"])
-    main(["--help"])
-    assert "import_openai.py FILE.pt" in capsys.readouterr().out

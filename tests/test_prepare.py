@@ -18,9 +18,7 @@ from experiments import prepare
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_help_teaches_and_mistakes_are_refused(tmp_path, capsys):
-    assert prepare.main([]) == prepare.main(["--help"]) == 0
-    out = capsys.readouterr().out
+def test_the_help_teaches_and_mistakes_are_refused(tmp_path):
     for word in (
         "cifar10",
         "ImageNet",
@@ -29,7 +27,7 @@ def test_the_help_teaches_and_mistakes_are_refused(tmp_path, capsys):
         "verify",
         "data_path=OUT.images",
     ):
-        assert word in out
+        assert word in prepare.__doc__
     source, path = tmp_path / "s", tmp_path / "x.images"
     for words, says in [
         ([source, path], "does not exist: correct it, or name a download: cifar10"),

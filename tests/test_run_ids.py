@@ -86,7 +86,7 @@ def test_the_digest_of_every_default_is_pinned():
 def test_an_id_does_not_depend_on_what_leaves_the_numbers_alone():
     keeping = [
         *("device=cpu", "threads=3", "compile=true", "microbatch=4", "log_every=7"),
-        *("gradient_checkpointing=true",),
+        *("gradient_checkpointing=true", "channels_last=true"),
         *("checkpoint_seconds=1", "snapshots=[0.5]", "eval_batch=5", "results=elsewhere"),
         *("features_path=inception.pt",),
     ]

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import time
 from collections import Counter
-from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -158,28 +157,6 @@ def test_dropout_is_a_function_of_seed_and_step_and_changes_the_gradient():
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("objective", ["hybrid", "vlb"])
-def test_a_batch_in_parts_has_the_gradient_of_the_whole_batch(objective):
-    """Gradients, since Adam turns the sign of a gradient that is only rounding into a step."""
-    config = tiny(objective, steps=20)
-    whole = Trainer(config, IMAGES, KEEPING)
-    for _ in range(8):  # for L_vlb: until the weights of the draws are no longer one
-        whole.one_step()
-    whole.log_line()
-    parts = Trainer(config, IMAGES, replace(KEEPING, microbatch=3))
-    parts.load_state_dict(deepcopy(whole.state_dict()))
-    whole.one_step()
-    parts.one_step()
-    a, b = whole.log_line(), parts.log_line()
-    assert a == pytest.approx(b, rel=1e-5)
-    size = max(p.grad.abs().max() for p in whole.model.parameters())
-    for (name, p), q in zip(whole.model.named_parameters(), parts.model.parameters()):
-        torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-5 * size, msg=name)
-    if objective == "vlb":
-        assert whole.timesteps.warm
-        np.testing.assert_allclose(whole.timesteps.history, parts.timesteps.history, rtol=1e-5)
-
-
 def _in_child(config: TrainConfig, folder: Path) -> None:
     torch.set_num_threads(1)
     train(config, IMAGES, folder, replace(KEEPING, log_every=1, checkpoint_seconds=0))
@@ -289,43 +266,6 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(tmp_path, monkeypatch
     with pytest.raises(Refused, match="device=cuda is not on this machine") as refusal:
         train(tiny(), IMAGES, tmp_path, replace(KEEPING, device="cuda"))
     assert "cpu" in str(refusal.value) and "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_gradient_checkpointing_keeps_less_and_changes_nothing(dropout):
-    config = tiny()
-    config = replace(config, unet=replace(config.unet, dropout=dropout))
-    kept, states = {}, {}
-    for on in (False, True):
-        sizes = kept[on] = []
-
-        def count(x, sizes=sizes):
-            sizes.append(x.numel())
-            return x
-
-        trained = Trainer(config, IMAGES, replace(KEEPING, gradient_checkpointing=on))
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
-            trained.one_step()
-        for _ in range(2):
-            trained.one_step()
-        states[on] = trained.model.state_dict()
-    assert all(torch.equal(states[False][name], states[True][name]) for name in states[True])
-    assert sum(kept[True]) < sum(kept[False]) / 4
-
-
-def test_bfloat16_trains_close_to_float32_with_weights_kept_in_float32():
-    lines = {}
-    for precision in ("float32", "bfloat16"):
-        trained = Trainer(replace(tiny(), precision=precision), IMAGES, KEEPING)
-        trained.one_step()  # before it the output is zero in either precision
-        trained.log_line()
-        for _ in range(3):
-            trained.one_step()
-        lines[precision] = trained.log_line()
-        assert trained.finite()
-        assert {p.dtype for p in trained.model.parameters()} == {torch.float32}
-    assert lines["bfloat16"]["loss"] != lines["float32"]["loss"]
-    assert lines["bfloat16"]["loss"] == pytest.approx(lines["float32"]["loss"], rel=0.02)
 
 
 def test_the_learning_rate_warms_up_linearly_and_is_then_constant(tmp_path):

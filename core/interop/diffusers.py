@@ -11,12 +11,12 @@ import errno
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from safetensors.torch import save
 
 from core.chains import training_chain
+from core.command import start
 from core.config import Housekeeping, TrainConfig, from_dict
 from core.diffusion.process import Diffusion
 from core.errors import DiskFull, Refused
@@ -122,9 +122,6 @@ def _json(content: dict) -> bytes:
 
 def main(words: list[str]) -> None:
     """The command line."""
-    if not words or {"-h", "--help", "help"} & set(words):
-        print(__doc__.strip())
-        return
     given = dict(word.split("=", 1) for word in words if word.startswith("sampler="))
     plain = [word for word in words if not word.startswith("sampler=")]
     sampler = given.get("sampler", "ancestral")
@@ -142,8 +139,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
+    start(main, needs_words=True)

@@ -3,6 +3,7 @@
 Those that there are lie in files of their own; core/metrics/features.py finds them by name.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 CHUNK = 1000  # images between two reports; whole batches of every extractor
 
 
-class Extractor:
+class Extractor(ABC):
     """Features of images.
 
     name: as in measure.fd.features. dimension: of a vector. digest: 16 hex digits that are others
@@ -27,9 +28,9 @@ class Extractor:
     spatial: "Extractor | None" = None
     facts: dict[str, str | int] = {}  # noqa: RUF012 (never changed)
 
+    @abstractmethod
     def __call__(self, pixels: Tensor) -> np.ndarray:
         """Features, float64 [N, dimension], of uint8 images [N, C, H, H]. C: 1 for grey, 3 RGB."""
-        raise NotImplementedError
 
 
 def features_of(

@@ -221,14 +221,16 @@ def group_norm(n: int) -> nn.GroupNorm:
 
 
 def conditioned_norm(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """norm(x) * scale + shift in one pass. x: [N, n, H, W];  scale, shift: [N, n].
+    """norm(x) * scale + shift, in one pass. x: [N, n, H, W];  scale, shift: [N, n].
 
-    N images are normalised as one image with N times the channels and groups, whose affine
-    parameters may then differ between images.
+    N contiguous images are normalised as one image with N times the channels and groups, whose
+    affine parameters may then differ between images.
     """
     N, n, H, W = x.shape
     weight, bias = norm.weight * scale, torch.addcmul(shift, norm.bias, scale)
-    h = x.reshape(1, N * n, H, W)
+    if not x.is_contiguous():  # channels last: images cannot be channels without a copy
+        return torch.addcmul(shift[:, :, None, None], norm(x), scale[:, :, None, None])
+    h = x.view(1, N * n, H, W)
     h = F.group_norm(h, N * norm.num_groups, weight.view(-1), bias.view(-1), norm.eps)
     return h.view(N, n, H, W)
 
