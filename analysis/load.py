@@ -20,7 +20,7 @@ from core.errors import Refused
 from core.metrics.names import metric_name, short_name
 from experiments.grid import HERE as EXPERIMENTS
 from experiments.grid import Grid, expand
-from experiments.overrides import REFERENCE, Request, of_results
+from experiments.overrides import REFERENCE, Request, of_results, parse
 from experiments.runs import Runs
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -95,6 +95,19 @@ def load(request: Request, fall_back: bool = True) -> Results:
     else:
         source, grid = request.results, expand(request)
     return Results(grid, request, _frame(grid, Runs(source / "runs")), source, request.results)
+
+
+def measured(words: list[str], *names: str, grid: str = "") -> Results:
+    """`load` of a command line of this grid or, without one, of the grid that it names.
+
+    Refused, with the command that measures, while there is no value of these measurements, or of
+    any when none is named.
+    """
+    results = load(parse(words, **({"grid": grid} if grid else {})))
+    frame = results.frame
+    if frame[frame["measurement"].isin(names or frame["measurement"])]["value"].isna().all():
+        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    return results
 
 
 def _with_seeds(request: Request, source: Path) -> Grid | None:

@@ -14,12 +14,11 @@ import pandas as pd
 import seaborn as sns
 
 from analysis import curves
-from analysis.load import Results, load
+from analysis.load import Results, measured
 from analysis.plots import subplots
 from analysis.publish import publish
 from core.command import start
 from core.errors import Refused
-from experiments.overrides import parse
 
 MARKERS = "osv^D<>"
 
@@ -57,15 +56,13 @@ def curves_of(results: Results, name: str, axes: dict[str, list]) -> tuple[str, 
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
-    measured = axes_of(results)
-    if not measured:
+    results = measured(words)
+    along = axes_of(results)
+    if not along:
         raise Refused(f"{results.grid.name} measures nothing along a numeric axis: see table_rows")
-    figure, panels = subplots(2.6, 3.4 * len(measured), ncols=len(measured), squeeze=False)
+    figure, panels = subplots(2.6, 3.4 * len(along), ncols=len(along), squeeze=False)
     tables: list[tuple[str, pd.DataFrame]] = []
-    for axes, (name, of_name) in zip(panels[0], measured.items()):
+    for axes, (name, of_name) in zip(panels[0], along.items()):
         x, found = curves_of(results, name, of_name)
         colors = sns.color_palette("colorblind", len(found))
         for i, (label, curve) in enumerate(found.items()):
@@ -75,7 +72,7 @@ def main(words: list[str]) -> None:
         axes.set(xlabel=x, ylabel=name, xscale="log", yscale="log")
         tables.append((f"{name} by {x}", curves.table(found, sorted(of_name[x]), digits)))
         axes.legend(fontsize=6)
-    kinds = [(name, results.of(name)["settings"].iloc[0].images) for name in measured]
+    kinds = [(name, results.of(name)["settings"].iloc[0].images) for name in along]
     caption = (
         f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split; "
         f"{', '.join(f'{name}: {images} images' for name, images in kinds)}. Mean and standard "

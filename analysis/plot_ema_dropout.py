@@ -11,18 +11,14 @@ takes the same words as experiments/run.py.
 import seaborn as sns
 
 from analysis import curves
-from analysis.load import load
+from analysis.load import measured
 from analysis.plots import subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="ema_dropout"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="ema_dropout")
     rows, config = results.grid.rows, results.frame["config"].iloc[0]
     rates, steps = config.optim.ema, config.optim.steps
     colors = sns.color_palette("viridis", len(rates))

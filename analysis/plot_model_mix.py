@@ -13,13 +13,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import curves
-from analysis.load import Results, load, printed
+from analysis.load import Results, measured, printed
 from analysis.plot_vlb_terms import Terms, terms
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 # A line of the table: row of the grid, suffix of its measurements, what the paper's numbers are of.
 LINES = {
@@ -55,9 +53,7 @@ def ratio(results: Results) -> tuple[Terms, np.ndarray] | None:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="model_mix"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="model_mix")
     figure, axes = subplots(2.4)
     if found := ratio(results):
         hybrid, of_terms = found

@@ -14,14 +14,12 @@ import pandas as pd
 import seaborn as sns
 
 from analysis import curves
-from analysis.load import Results, load
+from analysis.load import Results, measured
 from analysis.plots import GREY, subplots
 from analysis.powerlaw import fit_with_interval
 from analysis.publish import publish
 from core.build import training_images
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 from experiments.plan import network
 
 PAPER = {"fd": -0.22, "nll": -0.17}
@@ -39,9 +37,7 @@ def compute(results: Results, row: int) -> float:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="model_size"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="model_size")
     rows = results.grid.rows
     colors = sns.color_palette("viridis", len(rows))
     figure, panels = subplots(2.8, 6.8, ncols=2)

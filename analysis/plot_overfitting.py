@@ -11,20 +11,16 @@ takes the same words as experiments/run.py.
 from typing import Any
 
 from analysis import curves
-from analysis.load import load
+from analysis.load import measured
 from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 MARKERS = ["o", "s", "^"]  # by dropout, in the order of the rows
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="overfitting"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="overfitting")
     figure, panels = subplots(4.6, 6.8, nrows=2, ncols=2, sharex=True, sharey="row")
     schedules = list(dict.fromkeys(words["schedule"] for words in results.grid.rows))
     dropouts = list(dict.fromkeys(words["unet.dropout"] for words in results.grid.rows))

@@ -10,19 +10,15 @@ takes the same words as experiments/run.py.
 """
 
 from analysis import curves
-from analysis.load import load
+from analysis.load import measured
 from analysis.plot_sampling_steps import NAMES, STYLES
 from analysis.plots import subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="recipe"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="recipe")
     figure, axes = subplots(2.6)
     recipes = list(dict.fromkeys(words["recipe"] for words in results.grid.rows))
     found, of_recipe = {}, {}

@@ -12,18 +12,14 @@ takes the same words as experiments/run.py.
 import numpy as np
 
 from analysis import curves
-from analysis.load import load
+from analysis.load import measured
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="sample_count"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="sample_count")
     figure, axes = subplots(2.4)
     found = curves.points(results, "fd", 0, "images")
     inverse = 1000 / found["x"].astype(float)

@@ -14,12 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import curves
-from analysis.load import Results, load, published
+from analysis.load import Results, measured, published
 from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 # Colours of the four ways to draw images, in the order of the grid's rows.
 STYLES = [
@@ -33,9 +31,7 @@ SECONDARY = {"fixed beta": 0, "fixed beta-tilde": 1, "ddim": 2}  # of the releas
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="sampling_steps"))
-    if results.of("fd")["value"].isna().all() and results.of("nll")["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, "fd", "nll", grid="sampling_steps")
     figure, ((quality, others), (likelihood, plain)) = subplots(4.6, 6.8, nrows=2, ncols=2)
     tables = [*_quality(results, quality), *_likelihood(results, likelihood, plain)]
     _others(others)

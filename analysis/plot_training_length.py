@@ -13,12 +13,10 @@ import numpy as np
 import pandas as pd
 
 from analysis import curves
-from analysis.load import load, printed
+from analysis.load import measured, printed
 from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 # Of a measurement: digits, and the published metric.
 KINDS = {"nll": (3, "nll_bpd"), "fd": (2, "fid10k")}
@@ -59,9 +57,7 @@ def crossing(curves_of: list[pd.DataFrame]) -> str:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="training_length"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="training_length")
     figure, panels = subplots(2.4, 6.8, ncols=2)
     steps, tables, crossings = results.frame["config"].iloc[0].optim.steps, [], {}
     labels = {"nll": "NLL (bits/dim)", "fd": results.fd}

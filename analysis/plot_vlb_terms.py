@@ -16,14 +16,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import Results, load, read_arrays
+from analysis.load import Results, measured, read_arrays
 from analysis.plots import line, save, subplots
 from analysis.script import say_written
 from analysis.tables import in_words
 from core.command import start
 from core.diffusion.likelihood import widening
-from core.errors import Refused
-from experiments.overrides import parse
 
 GRID = "schedule_ablation"
 PARTS = 4  # bins per stratum of the estimator: enough draws in each for a smooth curve
@@ -80,9 +78,7 @@ def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid=GRID))
-    if results.of("nll")["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, "nll", grid=GRID)
     figure, (above, below) = subplots(4.2, nrows=2)
     caption = draw(results, above, below)
     paths = save(figure, f"vlb_terms.{results.name}", results.written / "figures", caption)

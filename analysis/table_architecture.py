@@ -11,14 +11,12 @@ takes the same words as experiments/run.py.
 import pandas as pd
 
 from analysis import curves
-from analysis.load import Results, load
+from analysis.load import Results, measured
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
 from analysis.tables import HOLE
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 NAMES = ("as in DDPM", "as in the paper")
 
@@ -42,9 +40,7 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="architecture"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="architecture")
     frame, shown = results.of("fd"), {}
     for row, name in enumerate(NAMES):
         shown[name] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)

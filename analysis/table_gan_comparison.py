@@ -11,7 +11,7 @@ takes the same words as experiments/run.py.
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results, load, printed
+from analysis.load import Results, measured, printed
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
@@ -19,8 +19,6 @@ from analysis.tables import HOLE, number
 from core.build import training_images
 from core.command import start
 from core.config import Housekeeping
-from core.errors import Refused
-from experiments.overrides import parse
 from experiments.plan import training
 
 PAPER = {
@@ -68,10 +66,8 @@ def _mean(values: list[float | None], digits: int) -> str:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="gan_comparison"))
+    results = measured(words, "fd", grid="gan_comparison")
     frame = results.of("fd")
-    if frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
     shown = {}
     for row, words in enumerate(results.grid.rows):
         shown[words["model"]] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)

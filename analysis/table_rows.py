@@ -10,14 +10,12 @@ takes the same words as experiments/run.py; a grid of your own needs no script o
 
 import pandas as pd
 
-from analysis.load import Results, load
+from analysis.load import Results, measured
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
 from analysis.tables import HOLE, number, summary
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 DIGITS = {"nll": 3, "frechet": 2}
 
@@ -46,9 +44,7 @@ def _words(results: Results) -> list[str]:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words)
     frame, shown = results.frame[results.frame["metric"] == "frechet"], {}
     for row, of_row in enumerate(results.grid.rows):
         arrays = frame[(frame["row"] == row)]["arrays"].dropna()

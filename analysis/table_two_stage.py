@@ -11,13 +11,11 @@ takes the same words as experiments/run.py.
 import pandas as pd
 
 from analysis import curves
-from analysis.load import Results, load, printed
+from analysis.load import Results, measured, printed
 from analysis.plots import COLUMN
 from analysis.publish import publish
 from analysis.samples import beside
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 # Row of the grid, measurement, and the paper's name for the model.
 LINES = {"one stage": (0, "fd", "single-stage"), "two stages": (2, "fd_two", "two-stage")}
@@ -35,9 +33,7 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="two_stage"))
-    if results.frame["value"].isna().all():
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
+    results = measured(words, grid="two_stage")
     shown = {}
     for name, (_, measurement, _) in LINES.items():
         shown[name] = next(iter(results.of(measurement)["arrays"].dropna()), None)

@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @lru_cache
 def code() -> dict:
-    """Commit of the code and the tracked files that differ from it; None without git."""
+    """Commit of the code, and the files of it that differ or are not in it; None without git."""
     return {"commit": _git("rev-parse", "HEAD"), "modified": _modified()}
 
 
 def _modified() -> list[str] | None:
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    # What computes: a table or a note that was rewritten is no other code.
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", "core", "experiments")
     return None if status is None else [line.strip() for line in status.splitlines()]
 
 
