@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from core.errors import Refused
@@ -88,12 +89,45 @@ def label(axes: Axes, x: float, y: float, text: str, color: Any, **kwargs: Any) 
     axes.text(x, y, text, color=color, bbox=halo, **kwargs)
 
 
+def label_short_logs(figure: Figure) -> None:
+    """Numbers on logarithmic axes of less than two decades, where few powers of ten would be.
+
+    Ticks that a script has placed itself are left alone.
+    """
+    for axes in figure.axes:
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            short = axis.get_scale() == "log" and limits[1] < 100 * limits[0]
+            if short and isinstance(axis.get_major_locator(), LogLocator):
+                within = limits[1] < 10 * limits[0]
+                steps = (1, 1.5, 2, 3, 4, 5, 7) if within else (1, 2, 5)
+                axis.set_major_locator(LogLocator(subs=steps))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
+
+
+def say_empty(figure: Figure) -> None:
+    """Words in panels whose lines have no point yet; a logarithm of nothing cannot be drawn."""
+    for axes in figure.axes:
+        if axes.lines and not any(len(drawn.get_xdata()) for drawn in axes.lines):
+            alone = [group.get_siblings(axes) == [axes] for group in _shared(axes)]
+            axes.set(**{f"{x}scale": "linear" for x, own in zip("xy", alone) if own})
+            axes.set(**{f"{x}ticks": [] for x, own in zip("xy", alone) if own})
+            middle = {"ha": "center", "va": "center", "color": GREY}
+            axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, **middle)
+
+
+def _shared(axes: Axes) -> tuple[Any, Any]:
+    return axes.get_shared_x_axes(), axes.get_shared_y_axes()
+
+
 def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
     """Writes NAME.png and NAME.svg with the caption below the figure; returns their paths.
 
     The same figure gives the same bytes. Each file appears whole or not at all. Closes the figure.
     Raises Refused when the folder cannot be written.
     """
+    say_empty(figure)
+    label_short_logs(figure)
     width, height = figure.get_size_inches()
     # textwrap counts characters: DejaVu Sans's are 0.52 em wide on average.
     lines = textwrap.wrap(caption, int((width - 0.1) * 72 / (0.52 * CAPTION_SIZE)))
