@@ -23,7 +23,7 @@ help:
 	@echo '    scales: $(call names,scales)'
 	@echo '    All keys: make run (with none). In zsh, quote brackets: "seeds=[0,1,2]"'
 	@echo 'make test [ARGS="-k schedule"]'
-	@echo '    Runs the tests; ARGS are for pytest.'
+	@echo '    Runs the tests, files side by side on up to 4 cores; ARGS are for pytest.'
 	@echo 'make bench [ARGS="training short=true"]'
 	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks/.'
 	@echo 'make docs'
@@ -35,7 +35,7 @@ run: $(STAMP)
 	@exec .venv/bin/python experiments/run.py $(WORDS)
 
 test: $(STAMP)
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: .venv/peers/installed
 	@exec .venv/bin/python -m benchmarks $(ARGS)
