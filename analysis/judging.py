@@ -84,7 +84,7 @@ def _filled(content: Any, names: dict[str, Any]) -> Any:
 @cache
 def claims() -> tuple[Claim, ...]:
     """All of claims.yaml."""
-    return tuple(Claim(**entry) for entry in yaml.safe_load(PATH.read_text()))
+    return tuple(Claim(**entry) for entry in yaml.safe_load(PATH.read_text(encoding="utf-8")))
 
 
 def compare(effect: dict[str, Any], cells: dict[str, dict], results: Results | None) -> Comparison:

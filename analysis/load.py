@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from core.config import Frechet
 from core.errors import Refused
 from core.metrics.names import metric_name, short_name
-from experiments.grid import HERE as EXPERIMENTS
-from experiments.grid import Grid, expand
+from experiments.grid import Grid, expand, seeds_of_grid
 from experiments.overrides import REFERENCE, Request, of_results, parse
 from experiments.runs import Runs
 
@@ -114,9 +112,7 @@ def _with_seeds(request: Request, source: Path) -> Grid | None:
     """The grid with the seeds that have a run in this folder; None when there is no run."""
     runs = Runs(source / "runs")
     if request.seeds is None:
-        path = EXPERIMENTS / "grids" / f"{request.grid}.yaml"
-        content = yaml.safe_load(path.read_text()) if path.is_file() else {}
-        request = replace(request, seeds=tuple(content.get("seeds", [0])))
+        request = replace(request, seeds=seeds_of_grid(request.grid))
     grid = expand(request)
     there = {c.seed for c in grid.cells if runs.find(c.run_id, c.config).folder.exists()}
     if not there:

@@ -3,12 +3,14 @@
 Without torch, so that a grid's chains are checked before anything is started.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
 from core.config import DiffusionConfig, Likelihood, SamplerConfig, TrainConfig
 from core.diffusion import optimal, schedules
 from core.diffusion.schedules import Schedule
+from core.errors import Refused
 
 SCHEDULES = {
     "linear": schedules.linear,
@@ -24,10 +26,18 @@ STRIDES = {
 }
 
 
+def _named(key: str, name: str, there: dict[str, Callable], table: str) -> Callable:
+    """What core/config.py knows by its name must be here as well."""
+    if name not in there:
+        names = ", ".join(there)
+        raise Refused(f"{key}={name}: core/chains.py lacks it: add it to {table} beside {names}")
+    return there[name]
+
+
 @lru_cache(maxsize=16)
 def training_chain(config: DiffusionConfig) -> Schedule:
     """All T steps. ValueError: no such chain, as the linear schedule of 20 steps or fewer."""
-    schedule = SCHEDULES[config.schedule](config.T)
+    schedule = _named("diffusion.schedule", config.schedule, SCHEDULES, "SCHEDULES")(config.T)
     return schedule if config.rescaled_time else replace(schedule, time_scale=config.T)
 
 
@@ -37,7 +47,7 @@ def _kept(config: DiffusionConfig, skip: float, stride: str, steps: int | None) 
     full = full.truncated(skip) if skip else full
     if steps is None or steps == full.K:
         return full
-    return full.respaced(STRIDES[stride](full.K, steps))
+    return full.respaced(_named("stride", stride, STRIDES, "STRIDES")(full.K, steps))
 
 
 def likelihood_chain(config: DiffusionConfig, settings: Likelihood) -> Schedule:

@@ -113,20 +113,19 @@ def measurements_of(
     Those that have no meaning for the training are left out. In a layer `measure.FIELD` is for
     every measurement that has the field, and `measure.NAME.FIELD` for the one of that name.
     """
+    for layer in layers:
+        _check_names(layer, grid)
     asked = []
     of_scale = (scale.get("axes") or {}).get(study, {})
     for name, entry in (grid.get("measure") or {}).items():
         entry = dict(entry)
-        metric, axes = entry.pop("metric", None), entry.pop("axes", {}) | of_scale.get(name, {})
+        metric = entry.pop("metric")
+        axes = (entry.pop("axes", None) or {}) | ((of_scale or {}).get(name) or {})
         with_row = entry.pop("with_row", None)
-        if metric not in METRICS:
-            raise Refused(
-                f"measure.{name}: unknown metric '{metric}'; there are: {', '.join(METRICS)}"
-            )
         kind = METRICS[metric]
-        mine = [(scale.get("measure") or {}).get(metric, {}), entry]
+        mine = [(scale.get("measure") or {}).get(metric) or {}, entry]
         for layer in layers:
-            mine.append(_for_measurement(layer, name, kind, grid))
+            mine.append(_for_measurement(layer, name, kind, grid.get("measure")))
         for point in itertools.product(*axes.values()):
             axis = dict(zip(axes, point))
             settings = typed(kind, [*mine, axis], f"measure.{name}.")
@@ -135,28 +134,30 @@ def measurements_of(
     return tuple(asked)
 
 
-def _for_measurement(layer: dict[str, Any], name: str, kind: type, grid: dict) -> dict[str, Any]:
+def _for_measurement(layer: dict[str, Any], name: str, kind: type, names: dict) -> dict[str, Any]:
     """The part of a layer's `measure.` keys that this measurement takes."""
-    names = grid.get("measure") or {}
-    kinds = {other: METRICS.get(entry.get("metric")) for other, entry in names.items()}
     mine = {}
     for key, value in layer.items():
-        if not key.startswith("measure."):
+        start, _, rest = key.partition(".")
+        first, _, field = rest.partition(".")
+        if start != "measure":
             continue
-        rest = key.removeprefix("measure.")
-        first = rest.split(".")[0]
-        if first in names:
-            if "." not in rest:
-                raise Refused(f"{key}={value}: set a field of it, as in {key}.images=100")
-            if first == name:
-                mine[rest.removeprefix(f"{name}.")] = value
-            continue
-        if first in {f.name for f in fields(kind)}:
+        if first == name:
+            mine[field] = value
+        elif first not in names and first in {f.name for f in fields(kind)}:
             mine[rest] = value
-        elif not any(first in {f.name for f in fields(k)} for k in kinds.values() if k):
-            there = [*names, *(f.name for k in kinds.values() if k for f in fields(k))]
-            raise Refused(
-                f"{key}: no measurement of this grid is called or has '{first}'"
-                f"{did_you_mean(first, there)}"
-            )
     return mine
+
+
+def _check_names(layer: dict[str, Any], grid: dict) -> None:
+    """Refused: a `measure.` key of the layer that no measurement of the grid takes."""
+    names = grid.get("measure") or {}
+    known = {f.name for entry in names.values() for f in fields(METRICS[entry["metric"]])}
+    for key, value in layer.items():
+        start, _, rest = key.partition(".")
+        first, dot, _ = rest.partition(".")
+        if start == "measure" and first in names and not dot:
+            raise Refused(f"{key}={value}: set a field of it, as in {key}.images=100")
+        if start == "measure" and first not in {*names, *known}:
+            near = did_you_mean(first, [*names, *known])
+            raise Refused(f"{key}: no measurement of this grid is called or has '{first}'{near}")

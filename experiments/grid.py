@@ -6,20 +6,21 @@ row and axes < seed < command line.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from core.config import GANConfig, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
+from experiments import definitions, read_yaml
 from experiments.asked import Asked, RowRun, measurements_of, with_partners
 from experiments.limits import check
 from experiments.overrides import (
     HOUSEKEEPING,
     RESERVED,
+    ROOT,
     Request,
     did_you_mean,
     dotted,
@@ -29,7 +30,6 @@ from experiments.overrides import (
 from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
-GRID_KEYS = {"title", "paper", "claim", "base", "rows", "axes", "seeds", "measure", "analysis"}
 # The paper's studies, in the order of grid=all: what is cheap, or of use to others, comes first.
 STUDIES = (
     "schedule_ablation",
@@ -56,7 +56,6 @@ EXTENSIONS = (
     "extension_variance",
 )
 GROUPS = {"all": STUDIES, "extensions": EXTENSIONS}
-SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form", "prepare"}
 
 
 @dataclass(frozen=True)
@@ -112,41 +111,58 @@ def expand_each(request: Request) -> list[Grid]:
 
 def expand(request: Request) -> Grid:
     """The grid that a command line asks for; anything wrong with it is Refused in one line."""
-    grid = _read("grids", request.grid, GRID_KEYS)
-    scale = _read("scales", request.scale, SCALE_KEYS)
-    terms = yaml.safe_load((HERE / "terms.yaml").read_text())
-    for term, meanings in (scale.get("terms") or {}).items():
-        terms[term] = terms.get(term, {}) | meanings
-    seeds = request.seeds or seeds_of(scale.get("seeds", grid.get("seeds", [0])))
+    scale = _read("scales", request.scale, definitions.SCALE)
+    terms = _terms(scale)
+    _refuse_unknown(request.overrides, terms)
+    grid = _read("grids", request.grid, definitions.GRID)
+    of_grid, of_scale = f"grids/{request.grid}.yaml: ", f"scales/{request.scale}.yaml: "
+    where = of_scale if "seeds" in scale else of_grid
+    seeds = _blame(where, lambda: seeds_of(scale.get("seeds", grid.get("seeds", [0]))))
+    seeds = request.seeds or seeds
     rows = _rows(grid)
-    expanded = [_fields(row, terms) for row in rows]
+    expanded = [_fields(row, terms, of_grid) for row in rows]
     typed_in = _fields(request.overrides, terms)
     _refuse_varied(request, typed_in, expanded, grid)
     _refuse_unknown(typed_in, terms)
 
     # What this scale says about this grid alone, such as fewer images where it draws many sets.
-    base = _fields(grid.get("base") or {}, terms)
-    base |= _fields((scale.get("grids") or {}).get(request.grid, {}), terms)
-    of_scale = dotted(scale.get("train") or {})
-    data = _data_digest(request, typed_in, [of_scale, base, *expanded], scale)
-    fields_of_all = [of_scale, _training(base)]
-    ready = []
-    for row, values in zip(rows, expanded):
-        config = typed(TrainConfig, [*fields_of_all, _training(values), _training(typed_in)], "")
+    of_study = _fields((scale.get("grids") or {}).get(request.grid) or {}, terms, of_scale)
+    base = _fields(grid.get("base") or {}, terms, of_grid)
+    trained = dotted(scale.get("train") or {})
+    layers = [(of_scale, trained), (of_grid, base), (of_scale, of_study)]
+    for where, layer in [*layers, *((of_grid, values) for values in expanded)]:
+        _refuse_unknown(layer, terms, where)
+        typed(TrainConfig, [layer if layer is trained else _training(layer)], where)
+    _refuse_unused(request.grid, grid, scale, of_scale)
+    base |= of_study
+    data = _data_digest(request, typed_in, [trained, base, *expanded], scale)
+
+    def settled(values: dict, typed_in: dict) -> tuple[TrainConfig, tuple[Asked, ...]]:
+        """A row's training and what is measured on it."""
+        layers = [trained, _training(base), _training(values), _training(typed_in)]
+        config = typed(TrainConfig, layers, "")
         if config.objective.name != "gan":  # settings of another row's training
             config = replace(config, gan=GANConfig())
         if config.data.name == "folder":
             config = replace(config, data=replace(config.data, digest=data))
-        layers = [base, values, typed_in]
-        asked = measurements_of(config, request.grid, grid, scale, layers)
+        asked = measurements_of(config, request.grid, grid, scale, [base, values, typed_in])
         check(config, {item.name: item.settings for item in asked})
-        ready.append((row, config, asked))
+        return config, asked
+
+    ready = []
+    for row, values in zip(rows, expanded):
+        try:
+            ready.append((row, *settled(values, typed_in)))
+        except Refused:
+            files = f"grids/{request.grid}.yaml at scales/{request.scale}.yaml: "
+            _blame(files, lambda values=values: settled(values, {}))
+            raise  # without the command line's words all is well
     cells = []
     for seed in seeds:
         configs = [replace(config, seed=seed) for _, config, _ in ready]
-        rows = [RowRun(row, digest(c), c) for (row, _, _), c in zip(ready, configs)]
-        for (row, _, asked), own in zip(ready, rows):
-            cells.append(Cell(row, seed, own.config, own.id, with_partners(asked, own, rows)))
+        of_seed = [RowRun(row, digest(c), c) for (row, _, _), c in zip(ready, configs)]
+        for (row, _, asked), own in zip(ready, of_seed):
+            cells.append(Cell(row, seed, own.config, own.id, with_partners(asked, own, of_seed)))
     if grid.get("measure") and not any(cell.measurements for cell in cells):
         raise Refused(f"nothing that {request.grid} measures has a meaning with these settings")
     _refuse_twins(cells)
@@ -163,17 +179,38 @@ def expand(request: Request) -> Grid:
     )
 
 
-def _read(kind: str, name: str, keys: set[str]) -> dict:
-    path = HERE / kind / f"{name}.yaml"
-    word = kind.removesuffix("s")
-    if not name or not path.is_file():
-        there = ", ".join(available(kind))
+def _read(kind: str, name: str, shapes: dict[str, definitions.Shape]) -> dict:
+    word, there = kind.removesuffix("s"), available(kind)
+    if name not in there:
         what = f"there is no {word} '{name}'" if name else f"{word}=NAME is missing"
-        raise Refused(f"{what}; there are: {there}{did_you_mean(name, available(kind))}")
-    content = yaml.safe_load(path.read_text()) or {}
-    for key in content.keys() - keys:
-        raise Refused(f"{path.name}: unknown key '{key}'; a {word} has: {', '.join(sorted(keys))}")
+        raise Refused(f"{what}; there are: {', '.join(there)}{did_you_mean(name, there)}")
+    content = definitions.read(HERE / kind / f"{name}.yaml", shapes)
+    for script in content.get("analysis") or []:
+        if script not in {file.stem for file in (ROOT / "analysis").glob("*.py")}:
+            raise Refused(f"{kind}/{name}.yaml: there is no script '{script}' in analysis/")
     return content
+
+
+def seeds_of_grid(name: str) -> tuple[int, ...]:
+    """Those of the grid's own file. Refused when there is no such grid."""
+    return seeds_of(_read("grids", name, definitions.GRID).get("seeds", [0]))
+
+
+def _terms(scale: dict) -> dict[str, dict[str, dict]]:
+    """The words of terms.yaml and of a scale: term -> word -> fields."""
+    terms = read_yaml.read(HERE / "terms.yaml", "terms.yaml")
+    definitions.TERMS("terms.yaml", terms)
+    for term, meanings in (scale.get("terms") or {}).items():
+        terms[term] = (terms.get(term) or {}) | (meanings or {})
+    return terms
+
+
+def _blame(where: str, compute: Callable[[], Any]) -> Any:
+    """What is computed; what is wrong with it is said to be so in a file."""
+    try:
+        return compute()
+    except Refused as error:
+        raise Refused(f"{where}{error}", error.code, error.lasting) from error
 
 
 def _rows(grid: dict) -> list[dict]:
@@ -184,17 +221,20 @@ def _rows(grid: dict) -> list[dict]:
     return [row | point for row in (grid.get("rows") or [{}]) for point in points]
 
 
-def _fields(row: dict, terms: dict) -> dict[str, Any]:
-    """A row's words as dotted configuration fields."""
+def _fields(row: dict, terms: dict, where: str = "") -> dict[str, Any]:
+    """A row's words as dotted configuration fields. where: the file they are in, for a message."""
     values: dict[str, Any] = {}
     for key, value in row.items():
+        if "$" in f"{key}{value}":  # figures would take it for a formula
+            raise Refused(f"{where}{key}={value}: a word cannot have a '$'")
         if key not in terms:
             values[key] = value
         elif str(value) in terms[key]:
-            values |= terms[key][str(value)]
+            values |= terms[key][str(value)] or {}
         else:
-            raise Refused(f"{key}={value}: choose one of {', '.join(terms[key])}")
-    return dotted(values)
+            near = did_you_mean(str(value), terms[key])
+            raise Refused(f"{where}{key}={value}: choose one of {', '.join(terms[key])}{near}")
+    return _blame(where, lambda: dotted(values))
 
 
 def _training(values: dict[str, Any]) -> dict[str, Any]:
@@ -215,20 +255,41 @@ def _refuse_varied(request: Request, typed_in: dict, rows: list[dict], grid: dic
             raise Refused(f"{request.grid} varies {key}; the command line cannot fix it")
 
 
-def _refuse_unknown(typed_in: dict[str, Any], terms: dict) -> None:
-    """Names at the first level, where a word may be meant for the launcher as well."""
-    names = [f.name for f in fields(TrainConfig)]
-    known = [*RESERVED, *HOUSEKEEPING, *names, "measure"]
-    for key in typed_in:
+def _refuse_unknown(values: dict[str, Any], terms: dict, where: str = "") -> None:
+    """Names at the first level, where a word may be meant for the launcher as well.
+
+    where: the file that the values are in; nothing for the command line's.
+    """
+    flat, names = list(_flat(TrainConfig())), [f.name for f in fields(TrainConfig)]
+    launching = [] if where else [*RESERVED, *HOUSEKEEPING]
+    for key in values:
         first = key.split(".")[0]
-        if first not in known:
-            dotted = {name.rpartition(".")[2]: name for name in _flat(TrainConfig())}
-            near = did_you_mean(dotted.get(first, first), [*known, *terms, *dotted.values()])
-            raise Refused(f"unknown key '{key}'{near or '; --help shows the keys'}")
-        if key == "seed":
+        if where and first in (*RESERVED, *HOUSEKEEPING):
+            raise Refused(f"{where}'{key}' is for the command line")
+        if first not in [*launching, *names, *terms, "measure"]:
+            last = {name.rpartition(".")[2]: name for name in flat}
+            near = did_you_mean(last.get(first, key), [*launching, *names, *terms, *flat])
+            raise Refused(f"{where}unknown key '{key}'{near or '; --help shows the keys'}")
+        if key == "measure":
+            raise Refused(f"{where}measure={values[key]}: set a field, as in measure.images=100")
+        if key == "seed" and not where:
             raise Refused("seeds are given as seeds=[0,1,2]")
-        if key in ("data.digest", "recipe") or key.endswith(".partner"):
-            raise Refused(f"{key} is not for the command line: the code sets it")
+        of_code = key == "data.digest" or (key == "recipe" and "recipe" not in terms)
+        if of_code or key.endswith(".partner"):
+            said = "a file" if where else "the command line"
+            raise Refused(f"{where}{key} is not for {said}: the code sets it")
+
+
+def _refuse_unused(name: str, grid: dict, scale: dict, where: str) -> None:
+    """What a scale says of a grid, or of a measurement of this one, that there is not."""
+    there = available("grids")
+    measured = list(grid.get("measure") or {})
+    said = [(key, other, there) for key in ("grids", "axes") for other in scale.get(key) or {}]
+    of_mine = (scale.get("axes") or {}).get(name) or {}
+    said += [(f"axes.{name}", other, measured) for other in of_mine]
+    for key, other, known in said:
+        if other not in known:
+            raise Refused(f"{where}{key}: there is no '{other}'{did_you_mean(other, known)}")
 
 
 def _data_digest(request: Request, typed_in: dict, layers: list[dict], scale: dict) -> str:

@@ -14,6 +14,10 @@ from core.config import (
 )
 from core.errors import Refused
 
+LONGEST_CHAIN = 1_000_000  # steps; tables of a longer one fill the memory before anything begins
+WIDEST = 2**20  # channels; the weights of wider layers cannot even be counted
+DEEPEST = 100  # blocks of a stage; so many take minutes to count
+
 
 def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
     """Refused when a value is out of its range, or the chains asked for do not exist.
@@ -21,12 +25,16 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
     measurements: name in the grid -> settings.
     """
     T = config.diffusion.T
+    if not 1 <= T <= LONGEST_CHAIN:
+        raise Refused(f"diffusion.T={T} must be in 1..{LONGEST_CHAIN}")
     try:
         training_chain(config.diffusion)
     except ValueError as error:
         raise Refused(f"diffusion.T={T}: {error}") from error
     optim, unet, objective = config.optim, config.unet, config.objective
     finite, share, channels = math.isfinite, objective.uniform_share, unet.channels * unet.width
+    even = f"positive and even, at most {WIDEST}"
+    wide = "unet.channels" if unet.width == 1 else "unet.channels * unet.width"
     rules = [
         ("optim.steps", optim.steps, optim.steps > 0, "positive"),
         ("optim.batch_size", optim.batch_size, optim.batch_size > 0, "positive"),
@@ -36,20 +44,27 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         ("optim.grad_clip", optim.grad_clip, 0 <= optim.grad_clip < math.inf, "0 or more"),
         ("objective.vlb_weight", objective.vlb_weight, finite(objective.vlb_weight), "finite"),
         ("objective.history", objective.history, objective.history > 0, "positive"),
+        ("objective.min_snr", objective.min_snr, objective.min_snr >= 0, "0 or more"),
         ("objective.uniform_share", share, 0 <= share <= 1, "in [0, 1]"),
-        ("unet.channels", channels, channels > 0 and channels % 2 == 0, "positive and even"),
+        (wide, f"{channels:g}", 0 < channels <= WIDEST and channels % 2 == 0, even),
         ("optim.lr_factor", optim.rate, 0 < optim.rate < math.inf, "positive and finite"),
         ("data.images", config.data.images, config.data.images >= 0, "0 or more"),
         ("data.size", config.data.size, config.data.size >= 0, "0 or more"),
         ("data.low", config.data.low, config.data.low >= 0, "0 or more"),
-        ("unet.res_blocks", unet.res_blocks, unet.res_blocks > 0, "positive"),
+        ("unet.res_blocks", unet.res_blocks, 0 < unet.res_blocks <= DEEPEST, f"in 1..{DEEPEST}"),
         ("unet.heads", unet.heads, unet.heads > 0, "positive"),
         ("unet.dropout", unet.dropout, 0 <= unet.dropout < 1, "in [0, 1)"),
     ]
     gan, width, per_step = config.gan, config.gan_channels, config.gan.discriminator_steps
     rules += [
-        ("gan.width", gan.width, width > 0, f"at least {1 / unet.channels:.2g}, for a channel"),
-        ("gan.latent", gan.latent, gan.latent > 0, "positive"),
+        (
+            "gan.width",
+            gan.width,
+            width > 0,
+            f"at least {1 / max(unet.channels, 1):.2g}, for a channel",
+        ),
+        ("unet.channels * gan.width", width, width <= WIDEST, f"at most {WIDEST}"),
+        ("gan.latent", gan.latent, 0 < gan.latent <= WIDEST, f"in 1..{WIDEST}"),
         ("gan.beta1", gan.beta1, 0 <= gan.beta1 < 1, "in [0, 1)"),
         ("gan.beta2", gan.beta2, 0 <= gan.beta2 < 1, "in [0, 1)"),
         ("gan.discriminator_steps", per_step, per_step > 0, "positive"),
@@ -68,6 +83,8 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
             k = settings.neighbours
             rules.append((f"{name}.neighbours", k, 0 <= k < settings.images, "below its images"))
             skip = settings.sampler.skip
+            eta = settings.sampler.eta
+            rules.append((f"{name}.sampler.eta", eta, eta >= 0, "0 or more"))
             whole = not skip or settings.sampler.stride != "dynamic"
             rules.append((f"{name}.sampler.skip", skip, whole, "0 with the dynamic stride"))
             sha256 = settings.features_sha256
@@ -90,6 +107,8 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
             raise Refused(f"{key}={value} must be {what}")
     if not unet.channel_mult or min(unet.channel_mult) < 1:
         raise Refused(f"unet.channel_mult={list(unet.channel_mult)}: give positive whole numbers")
+    if unet.attention and min(unet.attention) < 1:
+        raise Refused(f"unet.attention={list(unet.attention)}: give positive whole numbers")
     if not optim.ema or not all(0 <= rate < 1 for rate in optim.ema):
         raise Refused(f"optim.ema={list(optim.ema)}: give at least one rate, each in [0, 1)")
     for name, settings in measurements.items():

@@ -1,17 +1,20 @@
 """What a command line says: reserved words, housekeeping, and configuration fields."""
 
 import math
-from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import SequenceMatcher, get_close_matches
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from core.config import Housekeeping, from_dict
 from core.errors import Refused
+from experiments import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"  # what comes with the code
@@ -50,6 +53,10 @@ class Request:
 LAUNCHING = ("on", "list", "plan", "throughput", "retry", "watch", "pack", "split", "split_images")
 RESERVED = ("grid", "scale", "seeds", "results", *LAUNCHING)
 HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
+NAMES = ("grid", "scale", "on", "results", "data_path", "features_path")  # 2024 is a name here
+LONGEST = 10_000  # characters of a word
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of one, ends of lines
+LARGEST = 2**63 - 1  # of whole numbers; no tensor has more entries
 
 
 def of_results(words: tuple[str, ...]) -> list[str]:
@@ -63,15 +70,15 @@ def parse(words: list[str], **defaults: Any) -> Request:
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
-        if not equals or not key:
+        if len(word) > LONGEST:
+            raise Refused(f"a word of {len(word)} characters, '{word[:40]}...', is too long")
+        if any(unicodedata.category(letter) in UNPRINTABLE for letter in word):
+            raise Refused(f"{word!a} has characters that cannot be printed")
+        if not equals or not all(part.strip() for part in key.split(".")):
             raise Refused(f"'{word}' is not of the form key=value; --help shows the keys")
         if key in values:
             raise Refused(f"'{key}' is given twice")
-        try:
-            value = OmegaConf.from_dotlist([f"value={text}"])["value"]
-        except Exception as error:  # YAML's errors have no common ancestor
-            raise Refused(f"'{word}': the value cannot be read as YAML") from error
-        values[key] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        values[key] = _read(word, key, text)
     reserved = {key: values.pop(key) for key in RESERVED if key in values}
     of_cluster = [key for key in values if key.startswith("slurm.")]
     reserved["slurm"] = {key.removeprefix("slurm."): values.pop(key) for key in of_cluster}
@@ -80,7 +87,7 @@ def parse(words: list[str], **defaults: Any) -> Request:
     if "seeds" in reserved:
         reserved["seeds"] = seeds_of(reserved["seeds"])
     if "results" in reserved:
-        reserved["results"] = Path(str(reserved["results"])).resolve()
+        reserved["results"] = Path(reserved["results"]).resolve()
     for key in ("list", "plan", "watch", "split"):
         if not isinstance(reserved.get(key, False), bool):
             raise Refused(f"{key}= takes true or false")
@@ -93,14 +100,24 @@ def parse(words: list[str], **defaults: Any) -> Request:
         raise Refused(f"throughput={throughput}: give TFLOP/s, as in throughput=200")
     if reserved.get("retry", "") not in ("", "failed"):
         raise Refused("retry= takes one value: failed")
-    for key in ("grid", "scale", "on"):
-        if key in reserved:
-            reserved[key] = "" if reserved[key] is None else str(reserved[key])
     housekeeping = typed(Housekeeping, [keeping], "") if keeping else Housekeeping()
     _check_housekeeping(housekeeping)
     return replace(
         request, **reserved, housekeeping=housekeeping, overrides=dotted(values), words=tuple(words)
     )
+
+
+def _read(word: str, key: str, text: str) -> Any:
+    """What is typed after `key=`."""
+    try:
+        value = read_yaml.parse(text)
+    except ValueError as error:
+        raise Refused(f"'{word}': the value cannot be read as YAML: {error}") from error
+    if key in NAMES and not isinstance(value, str):
+        if key == "results" and not text:
+            raise Refused("results= needs a folder")
+        return text
+    return value
 
 
 def _check_housekeeping(keeping: Housekeeping) -> None:
@@ -118,7 +135,7 @@ def seeds_of(value: Any) -> tuple[int, ...]:
     """One seed or a list of them; Refused when it is anything else."""
     seeds = (value,) if isinstance(value, int) else value
     right = isinstance(seeds, (list, tuple)) and seeds
-    if not right or not all(type(s) is int and s >= 0 for s in seeds):
+    if not right or not all(type(s) is int and 0 <= s <= LARGEST for s in seeds):
         raise Refused(f"seeds={value}: give one or several whole numbers, as in seeds=[0,1,2]")
     if len(set(seeds)) < len(seeds):
         raise Refused(f"seeds={value}: a seed is given twice")
@@ -147,12 +164,10 @@ _seen: dict[tuple, Any] = {}  # converting takes milliseconds, and cells share m
 def _converted(kind: type, key: str, value: Any) -> Any:
     """The value of one dotted field as its type has it. ValueError: "key=value: why not"."""
     same = (kind, key, type(value), repr(value))
-    if "${" in same[-1]:
-        raise ValueError(f"{key}={value}: a value cannot refer to another one")
     if same not in _seen:
+        _check_name(kind, key, value)
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(kind), _nested({key: value}))
-            _seen[same] = attrgetter(key)(OmegaConf.to_object(merged))
+            _seen[same] = _checked(_by_type(kind, key, value))
         except (OmegaConfBaseException, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
@@ -161,21 +176,78 @@ def _converted(kind: type, key: str, value: Any) -> Any:
     return _seen[same]
 
 
+def _check_name(kind: type, key: str, value: Any) -> None:
+    """ValueError, with the names that there are: there is no such field."""
+    group = ""
+    for part in key.split("."):
+        names = list(get_type_hints(kind)) if is_dataclass(kind) else []
+        if part not in names:
+            near = did_you_mean(part, names)
+            there = f"it has: {', '.join(names)}" if names else "it is a single value"
+            what = f"{group} has no '{part}'" if group else f"there is no '{part}'"
+            raise ValueError(f"{key}={value}: {what}{near or f'; {there}'}")
+        kind, group = get_type_hints(kind)[part], f"{group}.{part}" if group else part
+    if is_dataclass(kind):
+        raise ValueError(f"{key}={value}: set a field of it, as in {key}.{fields(kind)[0].name}=")
+
+
+def _by_type(kind: type, key: str, value: Any) -> Any:
+    """OmegaConf's conversion; 1000.0 and 1e3 are whole numbers too, where one is asked for."""
+    if "${" in repr(value):  # OmegaConf would look it up
+        raise ValueError("a value cannot refer to another one")
+    if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value):
+        raise ValueError("a list may hold numbers and words only")
+
+    def convert(value: Any) -> Any:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), _nested({key: value}))
+        return attrgetter(key)(OmegaConf.to_object(merged))
+
+    try:
+        return convert(value)
+    except OmegaConfBaseException:
+        if (whole := _whole(value)) == value and repr(whole) != repr(value):
+            return convert(whole)
+        raise
+
+
+def _whole(value: Any) -> Any:
+    """Floats that are whole numbers as integers, in a list too."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _checked(value: Any) -> Any:
+    """A number that can be computed with; -0.0 as 0.0, which is the same and has one id."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_checked(item) for item in value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("give a finite number")
+        return value + 0.0
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"whole numbers end at {LARGEST}")
+    return value
+
+
 def dotted(layer: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts, which a YAML file may have, as dotted keys."""
     out: dict[str, Any] = {}
     for key, value in layer.items():
-        if isinstance(value, dict):
-            out |= dotted(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value
+        inner = dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        more = {f"{prefix}{key}": value} if inner is None else inner
+        if twice := more.keys() & out.keys():
+            raise Refused(f"'{min(twice)}' is given twice")
+        out |= more
     return out
 
 
-def did_you_mean(word: str, words: list[str]) -> str:
-    """A hint for a message, when one of the words is near."""
-    near = get_close_matches(word, words, 1)
-    return f". Did you mean '{near[0]}'?" if near else ""
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """A hint for a message, when one of the words is near; all of those that are equally near."""
+    near = get_close_matches(word, set(words), 3, 0.6 if len(word) > 3 else 0.5)
+    ratios = [SequenceMatcher(None, other, word).ratio() for other in near]
+    nearest = [f"'{other}'" for other, ratio in zip(near, ratios) if ratio > ratios[0] - 0.02]
+    return f". Did you mean {' or '.join(nearest)}?" if nearest else ""
 
 
 def _nested(values: dict[str, Any]) -> dict[str, Any]:

@@ -201,6 +201,12 @@ def test_the_state_of_a_run_is_read_off_its_files(tmp_path):
 PINNED = yaml.safe_load(Path(__file__).with_name("pinned_ids.yaml").read_text())
 
 
+def test_every_grid_that_ever_was_is_there_at_every_scale():
+    """A study that is taken away, or called otherwise, takes its results with it."""
+    assert set(PINNED) == set(available("grids"))
+    assert {scale for ids in PINNED.values() for scale in ids} == set(available("scales"))
+
+
 @pytest.mark.parametrize("grid", available("grids"))
 @pytest.mark.parametrize("scale", available("scales"))
 def test_the_ids_of_every_grid_at_every_scale_are_as_ever(grid, scale):
