@@ -152,6 +152,8 @@ def _for_measurement(layer: dict[str, Any], name: str, kind: type, names: dict) 
 def _check_names(layer: dict[str, Any], grid: dict) -> None:
     """Refused: a `measure.` key of the layer that no measurement of the grid takes."""
     names = grid.get("measure") or {}
+    if not names:  # a term such as the objective says how to measure, even if nothing is
+        return
     known = {f.name for entry in names.values() for f in fields(METRICS[entry["metric"]])}
     for key, value in layer.items():
         start, _, rest = key.partition(".")

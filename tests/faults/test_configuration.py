@@ -304,7 +304,11 @@ def test_any_bytes_as_a_file_are_taken_or_refused_naming_the_file(content):
         ("grid", "base: {schedule: liner}", "grids/mine.yaml: schedule=liner: choose one of lin"),
         ("grid", "base: {optim.steps: 0}", "grids/mine.yaml at scales/mine.yaml: optim.steps=0"),
         ("grid", "base: {threads: 2}", "grids/mine.yaml: 'threads' is for the command line"),
-        ("grid", "base: {measure.nl.images: 3}", "measure.nl.images: no measurement"),
+        (
+            "grid",
+            "{base: {measure.nl.images: 3}, measure: {nll: {metric: nll}}}",
+            "grids/mine.yaml at scales/mine.yaml: measure.nl.images: no measurement",
+        ),
         (
             "grid",
             "measure: {nll: {metric: nl}}",

@@ -1,9 +1,10 @@
 """Two runs of results/reference made anew from nothing: every line of their logs, every number.
 
 On the machine of the reference all comes out to the last digit. Another processor adds in another
-order: the same trainings with AVX2 instead of AVX-512 differ by 4e-6 of a loss, 1e-6 bits/dim of
-an NLL and 4e-6 of any image's. The tolerances below leave room for processors and libraries that
-differ more, and are a hundredth of the error that the reference itself states (0.03 bits/dim).
+order: the same trainings with AVX2 instead of AVX-512 differ by 4e-6 of a loss, 2e-5 of a
+gradient's norm, 1e-6 bits/dim of an NLL and 4e-6 of any image's. The tolerances below leave room
+for processors and libraries that differ more. Another seed differs by 5e-2 of a loss, and the
+error that the reference itself states is a hundred times NUMBERS (0.03 bits/dim).
 """
 
 import json
@@ -38,7 +39,7 @@ import experiments.grid
 experiments.grid.HERE = Path(__file__).parent
 runpy.run_path({str(ROOT / "experiments" / "run.py")!r}, run_name="__main__")
 """
-LOSSES = 1e-4  # relative
+LOSSES = 1e-3  # relative; of the gradient's norm too
 NUMBERS = 3e-4  # bits/dim
 FIRST = 50  # steps of the log's first line
 PATIENCE = 3600  # seconds; on two idle cores it takes about a hundred
