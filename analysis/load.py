@@ -6,20 +6,17 @@ come with the code are read instead: never a mixture.
 """
 
 import shlex
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from core import arrays
 from core.config import Frechet
 from core.errors import Refused
 from core.metrics.names import metric_name, short_name
-from experiments.grid import HERE as EXPERIMENTS
-from experiments.grid import Grid, expand
+from experiments.grid import Grid, expand, seeds_of_grid
 from experiments.overrides import REFERENCE, Request, of_results, parse
 from experiments.runs import Runs
 
@@ -114,9 +111,7 @@ def _with_seeds(request: Request, source: Path) -> Grid | None:
     """The grid with the seeds that have a run in this folder; None when there is no run."""
     runs = Runs(source / "runs")
     if request.seeds is None:
-        path = EXPERIMENTS / "grids" / f"{request.grid}.yaml"
-        content = yaml.safe_load(path.read_text()) if path.is_file() else {}
-        request = replace(request, seeds=tuple(content.get("seeds", [0])))
+        request = replace(request, seeds=seeds_of_grid(request.grid))
     grid = expand(request)
     there = {c.seed for c in grid.cells if runs.find(c.run_id, c.config).folder.exists()}
     if not there:
@@ -130,10 +125,11 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
     lines, per_seed = [], len(grid.cells) // len(grid.seeds)
     for number, cell in enumerate(grid.cells):
         run = runs.find(cell.run_id, cell.config)
+        run.refuse_links()
         state = run.state
         for asked in cell.measurements:
             stored = run.measurement(asked.id) or {}
-            result, provenance = stored.get("result", {}), stored.get("provenance", {})
+            result, provenance = stored.get("result", {}), stored.get("provenance") or {}
             metric = stored.get("metric", "")
             arrays = run.arrays(asked.id)
             lines.append(
@@ -159,15 +155,29 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """A measurement's arrays. Refused when the file is damaged."""
+def read_arrays(path: Path, **dimensions: int) -> dict[str, np.ndarray]:
+    """A measurement's arrays; dimensions: of those that there must be, all of one length.
+
+    Refused, naming it, when the file is damaged, lacks one or has a number that is not finite.
+    """
     try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        found = arrays.read(path)
+        for name, ndim in dimensions.items():
+            if name not in found or found[name].ndim != ndim or found[name].dtype.kind not in "iuf":
+                raise ValueError(f"no {name} of {ndim} dimensions")
+        if len({len(found[name]) for name in dimensions}) > 1:
+            raise ValueError(f"{', '.join(dimensions)} are not of one length")
+        if wild := [name for name, x in found.items() if x.dtype.kind == "f" and not finite(x)]:
+            raise ValueError(f"{wild[0]} is not finite")
+    except (OSError, ValueError) as error:
         raise Refused(
-            f"{path} is damaged: delete it and its .json and run the grid again", 1
+            f"{path} is damaged ({error}): delete it and its .json and run the grid again", 1
         ) from error
+    return found
+
+
+def finite(x: np.ndarray) -> bool:
+    return bool(np.isfinite(x).all())
 
 
 def published() -> pd.DataFrame:

@@ -97,7 +97,7 @@ class AnyTrainer:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.step, self.summed = state["step"], state["summed"]
+        self.step, self.summed = int(state["step"]), int(state["summed"])
         self.model.load_state_dict(state["model"])
         load_moments(self.optimizer, state["optimizer"])
         self.ema.load_state_dict(state["ema"])

@@ -12,11 +12,19 @@ class Refused(Exception):
     """
 
     def __init__(self, message: str, code: int = 2, lasting: bool = False):
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.code, self.lasting = code, lasting
 
     def __reduce__(self):
         return Refused, (str(self), self.code, self.lasting)
+
+
+def one_line(text: str) -> str:
+    """The text with line ends and control characters written out, as \\n and \\x1b.
+
+    Names of files and contents of files from elsewhere may hold any, and a terminal obeys them.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class DiskFull(Refused):

@@ -10,16 +10,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from core.config import GANConfig, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
+from experiments import read_yaml
 from experiments.asked import Asked, RowRun, measurements_of, with_partners
 from experiments.limits import check
 from experiments.overrides import (
     HOUSEKEEPING,
     RESERVED,
+    ROOT,
     Request,
     did_you_mean,
     dotted,
@@ -29,7 +29,10 @@ from experiments.overrides import (
 from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
-GRID_KEYS = {"title", "paper", "claim", "base", "rows", "axes", "seeds", "measure", "analysis"}
+GRID_KEYS = {  # and what their values are (experiments/read_yaml.py)
+    **{"title": str, "paper": str, "claim": str, "base": dict, "rows": (list, dict)},
+    **{"axes": (dict, list), "seeds": object, "measure": (dict, dict), "analysis": (list, str)},
+}
 # The paper's studies, in the order of grid=all: what is cheap, or of use to others, comes first.
 STUDIES = (
     "schedule_ablation",
@@ -56,7 +59,10 @@ EXTENSIONS = (
     "extension_variance",
 )
 GROUPS = {"all": STUDIES, "extensions": EXTENSIONS}
-SCALE_KEYS = {"title", "train", "measure", "seeds", "grids", "axes", "terms", "form", "prepare"}
+SCALE_KEYS = {
+    **{"title": str, "train": dict, "measure": (dict, dict), "seeds": object, "prepare": str},
+    **{"grids": (dict, dict), "axes": (dict, dict), "terms": (dict, dict), "form": (list, int)},
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ def expand(request: Request) -> Grid:
     """The grid that a command line asks for; anything wrong with it is Refused in one line."""
     grid = _read("grids", request.grid, GRID_KEYS)
     scale = _read("scales", request.scale, SCALE_KEYS)
-    terms = yaml.safe_load((HERE / "terms.yaml").read_text())
+    terms = read_yaml.read(HERE / "terms.yaml", "terms.yaml")
     for term, meanings in (scale.get("terms") or {}).items():
         terms[term] = terms.get(term, {}) | meanings
     seeds = request.seeds or seeds_of(scale.get("seeds", grid.get("seeds", [0])))
@@ -158,22 +164,31 @@ def expand(request: Request) -> Grid:
         request.scale,
         seeds,
         tuple(cells),
-        tuple(grid.get("analysis", [])),
+        tuple(grid.get("analysis") or []),
         tuple(scale["form"]) if "form" in scale else None,
     )
 
 
-def _read(kind: str, name: str, keys: set[str]) -> dict:
+def _read(kind: str, name: str, keys: dict[str, Any]) -> dict:
     path = HERE / kind / f"{name}.yaml"
     word = kind.removesuffix("s")
-    if not name or not path.is_file():
+    if name not in available(kind):  # also where it would lead out of the folder
         there = ", ".join(available(kind))
         what = f"there is no {word} '{name}'" if name else f"{word}=NAME is missing"
         raise Refused(f"{what}; there are: {there}{did_you_mean(name, available(kind))}")
-    content = yaml.safe_load(path.read_text()) or {}
-    for key in content.keys() - keys:
+    content = read_yaml.read(path, path.name)
+    for key in content.keys() - keys.keys():
         raise Refused(f"{path.name}: unknown key '{key}'; a {word} has: {', '.join(sorted(keys))}")
+    read_yaml.refuse_shape(content, keys, path.name)
+    for script in content.get("analysis") or []:
+        if script not in {file.stem for file in (ROOT / "analysis").glob("*.py")}:
+            raise Refused(f"{path.name}: there is no script '{script}' in analysis/")
     return content
+
+
+def seeds_of_grid(name: str) -> tuple[int, ...]:
+    """Those of the grid's own file. Refused when there is no such grid."""
+    return seeds_of(_read("grids", name, GRID_KEYS).get("seeds", [0]))
 
 
 def _rows(grid: dict) -> list[dict]:
@@ -188,6 +203,8 @@ def _fields(row: dict, terms: dict) -> dict[str, Any]:
     """A row's words as dotted configuration fields."""
     values: dict[str, Any] = {}
     for key, value in row.items():
+        if "$" in f"{key}{value}":  # figures would take it for a formula
+            raise Refused(f"{key}={value}: a word cannot have a '$'")
         if key not in terms:
             values[key] = value
         elif str(value) in terms[key]:

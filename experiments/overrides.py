@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from core.config import Housekeeping, from_dict
 from core.errors import Refused
+from experiments import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"  # what comes with the code
@@ -68,6 +69,7 @@ def parse(words: list[str], **defaults: Any) -> Request:
         if key in values:
             raise Refused(f"'{key}' is given twice")
         try:
+            read_yaml.parse(text)  # no more than can be looked at
             value = OmegaConf.from_dotlist([f"value={text}"])["value"]
         except Exception as error:  # YAML's errors have no common ancestor
             raise Refused(f"'{word}': the value cannot be read as YAML") from error

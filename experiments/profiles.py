@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from core.errors import Refused
+from experiments import read_yaml
 from experiments.overrides import did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[1] / "slurm"
@@ -69,13 +68,8 @@ def load(name: str, overrides: dict[str, Any]) -> Profile:
 
 
 def _read(name: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-    except yaml.YAMLError as error:
-        line = str(error).splitlines()[-1].strip()
-        raise Refused(f"slurm/{name}.yaml is not YAML: {line}") from error
-    if not isinstance(content, dict):
-        raise Refused(f"slurm/{name}.yaml: give `key: value` lines")
+    content = read_yaml.read(FOLDER / f"{name}.yaml", f"slurm/{name}.yaml")
+    read_yaml.refuse_shape(content, {}, f"slurm/{name}.yaml")
     return content
 
 

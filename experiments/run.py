@@ -39,11 +39,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from core.command import start
 from core.errors import Refused
-from experiments import profiles
+from experiments import profiles, read_yaml
 from experiments.grid import Cell, Grid, available, expand_each
 from experiments.listing import listing, reason
 from experiments.overrides import Request, of_results, parse
@@ -61,7 +59,7 @@ def help_text() -> str:
     for kind in ("grids", "scales"):
         lines = [f"{kind}:"]
         for name in available(kind):
-            content = yaml.safe_load((HERE / kind / f"{name}.yaml").read_text())
+            content = read_yaml.read(HERE / kind / f"{name}.yaml", f"{name}.yaml")
             lines.append(f"  {name:18s}{content.get('title', '')}")
             if "prepare" in content:
                 lines.append(f"  {'':18s}its data, once: {content['prepare']}")
