@@ -73,7 +73,7 @@ def fitting(where: Path) -> Iterator[None]:
     except torch.OutOfMemoryError:  # the device's fault, and no reason to delete anything
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
+        why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:100]
         raise Refused(
             f"{where} does not fit this run ({why}): delete it and run the same command again",
             code=1,

@@ -114,10 +114,9 @@ def read_header(path: Path) -> Prepared:
     """The header of a prepared file; Refused unless it is whole and the file as long as it says."""
     try:
         with open(path, "rb") as file:
+            real = os.fstat(file.fileno()).st_size
             content = file.read(8)
-            length = int.from_bytes(content, "little")
-            content += file.read(min(length, LONGEST))
-            real = file.seek(0, os.SEEK_END)
+            content += file.read(min(int.from_bytes(content, "little"), LONGEST, real))
         values = json.loads(content[8:])
         metadata = values["__metadata__"]
         count, channels, size, _ = values["train.pixels"]["shape"]
