@@ -27,10 +27,10 @@ def summary(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def number(mean: float, se: float, digits: int) -> str:
     """ "3.53 ± 0.01", "3.53" for a single seed, a dash for none."""
-    if np.isnan(mean):
+    if not np.isfinite(mean):
         return HOLE
     text = f"{mean:.{digits}f}"
-    return text if np.isnan(se) else f"{text} ± {se:.{digits}f}"
+    return text if not np.isfinite(se) else f"{text} ± {se:.{digits}f}"
 
 
 def paired(results: Results, measurement: str, row_a: int, row_b: int) -> dict | None:

@@ -62,8 +62,8 @@ def train(
         good = checkpoint.paths(checkpoints, RESUME)
         stays = f"the last good checkpoint stays in {good[0]}" if good else "no checkpoint was due"
         return Refused(
-            f"training diverged before step {trainer.step} of {folder.name}: loss or weights are "
-            f"not finite; {stays}; try a lower {trainer.rates}, or optim.grad_clip=1",
+            f"training diverged before step {trainer.step} of {folder.name}: loss, weights or "
+            f"gradients are not finite; {stays}; try a lower {trainer.rates}, or optim.grad_clip=1",
             code=1,
             lasting=True,
         )
