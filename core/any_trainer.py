@@ -13,7 +13,6 @@ from core.distributed import Ranks
 from core.errors import Refused
 from core.networks.ema import EMA
 
-
 LOOKED = 256  # images whose levels are looked at before a training begins
 
 

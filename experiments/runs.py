@@ -144,12 +144,12 @@ class Run:
         root = os.path.realpath(root or self.folder.parent)
         inner = (self.folder, self.folder / "measurements", self.folder / "checkpoints")
         for path in (self.folder, *(p for folder in inner for p in _inside(folder))):
-            if path.is_symlink() and Path(os.path.realpath(path)).is_relative_to(root):
-                continue
             kind = stat.S_IFMT(_mode(path))
-            if kind not in (stat.S_IFREG, stat.S_IFDIR, 0) or (
-                path in inner and kind == stat.S_IFREG
-            ):
+            plain = kind in (stat.S_IFDIR, 0) or (kind == stat.S_IFREG and path not in inner)
+            if path == self.folder or kind == stat.S_IFLNK:  # also where a folder above is a link
+                within = Path(os.path.realpath(path)).is_relative_to(root)
+                plain = within and (plain or kind == stat.S_IFLNK)
+            if not plain:
                 raise Refused(
                     f"{path} is a link that leads out of the results, or no plain file or folder: "
                     "remove it",

@@ -43,6 +43,7 @@ KINDS = {
     "an exploding gradient": lambda trainer: trainer.parameters[0].grad.fill_(1e25),
 }
 EVERY = replace(KEEPING, checkpoint_seconds=0, log_every=100)
+SELDOM = replace(KEEPING, checkpoint_seconds=1e9)
 
 
 def poisoned(monkeypatch, kind: str, step: int) -> None:
@@ -88,7 +89,7 @@ def test_a_training_stops_at_once_and_goes_on_from_the_last_good_step(
 
 def test_it_is_seen_at_the_next_line_of_the_log_when_no_checkpoint_is_due(tmp_path, monkeypatch):
     poisoned(monkeypatch, "a gradient", 1)
-    says = refusal(train, tiny(steps=8), IMAGES, tmp_path, replace(KEEPING, log_every=4))
+    says = refusal(train, tiny(steps=8), IMAGES, tmp_path, replace(SELDOM, log_every=4))
     assert "before step 4" in says and "no checkpoint was due" in says
     assert log(tmp_path) == [] and names(tmp_path, RESUME) == []
 
@@ -96,6 +97,8 @@ def test_it_is_seen_at_the_next_line_of_the_log_when_no_checkpoint_is_due(tmp_pa
 def test_clipping_lets_no_gradient_without_measure_through(tmp_path, monkeypatch):
     """One that is finite is scaled; one that is not cannot be, and is refused as any other."""
     config = with_optim(tiny(steps=4), grad_clip=1.0)
+    for name in ("large", "infinite"):
+        (tmp_path / name).mkdir()
     with monkeypatch.context() as patch:
         patch.setitem(KINDS, "large", lambda trainer: trainer.parameters[0].grad.fill_(1e10))
         poisoned(patch, "large", 1)

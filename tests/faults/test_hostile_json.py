@@ -9,10 +9,9 @@ from hostile import refusal
 from test_studies import write
 
 from analysis import load as module
-from analysis import plot_objective_noise, report, table_rows
+from analysis import report, table_rows
 from analysis.judging import evaluate
 from analysis.load import load
-from core.errors import Refused
 from core.training import number, read_log
 from experiments import claims, progress
 from experiments.files import read_json, read_record
@@ -93,8 +92,7 @@ def test_claims_progress_and_notes_of_jobs_that_say_nonsense_stop_nobody(tmp_pat
         assert progress.read(run.folder) == []
         assert queue.works_on(run) in (True, False) and isinstance(jobs_of(run), list)
         assert claims.holder(owner) and claims.surely_alive(owner) in (True, False)
-        claims.acquire(owner)  # the first look begins the silence
-        claim = claims.acquire(owner)
+        claim = claims.acquire(owner) or claims.acquire(owner)  # the first look begins the silence
         assert claim is not None, content[:80]
         claim.release()
 
@@ -135,22 +133,26 @@ RESULTS = {
 
 
 @pytest.mark.parametrize("kind", RESULTS)
-def test_a_measurement_that_is_no_number_is_named_and_no_number_of_a_table_or_verdict(
-    kind, results
-):
+def test_a_measurement_that_is_no_number_is_named(kind, results):
     path = measurement(results)
     stored = json.loads(path.read_text())
     path.write_text(json.dumps(stored | {"result": RESULTS[kind]}))
+    assert str(path) in refusal(load, parse(words(results)))
+
+
+def test_neither_tables_nor_verdicts_nor_the_report_take_one_that_is_not_finite(results):
+    path = measurement(results)
+    path.write_text(path.read_text().replace('"nll": 3', '"nll": NaN, "was": 3'))
+    request = parse(words(results)[1:], grid="single")
     for show in (
-        lambda: load(parse(words(results))),
         lambda: table_rows.main(words(results)),
-        lambda: evaluate(parse(words(results)[1:], grid="single"), fall_back=False),
-        lambda: report.build(parse(words(results)[1:], grid="single")),
+        lambda: evaluate(request, [32], fall_back=False),
+        lambda: report.build(request),
     ):
         assert str(path) in refusal(show)
 
 
-@pytest.mark.parametrize("kind", [k for k in BROKEN if k != "a large file"])
+@pytest.mark.parametrize("kind", ["half", "a list", "depth", "no text"])
 def test_a_measurement_or_configuration_that_is_no_json_is_named(kind, results):
     path = measurement(results)
     whole = path.read_bytes()
@@ -168,7 +170,7 @@ def test_a_measurement_or_configuration_that_is_no_json_is_named(kind, results):
 def test_a_provenance_of_other_types_is_named(record, results):
     _, run = first_run(results)
     (run.folder / "provenance.json").write_text(json.dumps(record))
-    says = refusal(report.build, parse(words(results)[1:], grid="single"))
+    says = refusal(lambda: report.runs(load(parse(words(results)))))
     assert str(run.folder / "provenance.json") in says and next(iter(record)) in says
 
 
@@ -233,14 +235,3 @@ def test_a_stranger_s_error_is_shown_without_what_a_terminal_obeys(results):
     os.unlink(run.folder / "error.txt")
     (run.folder / "error.txt").symlink_to("/etc/hostname")
     assert run.error is None
-
-
-def test_the_curves_of_a_log_without_its_values_are_a_hole(results, capsys):
-    write(results, "objective_noise")
-    for path in results.glob("runs/*/log.jsonl"):
-        path.write_text('{"step": 10, "vlb": "x"}\n{"step": 20}\n')
-    try:
-        plot_objective_noise.main([f"results={results}", "scale=smoke", "seeds=[0,1]"])
-    except Refused as error:
-        assert "\n" not in str(error)
-    assert "nan" not in capsys.readouterr().out

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from experiments.overrides import parse
 from experiments.run import distinct, tasks_of
 from experiments.runs import Runs
 
-UP = ["../evil.png", "../../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png"]
+UP = ["../evil.png", "../../evil.png", "/tmp/evil.png", "a/../../b.png", "..\\evil.png"]
 
 
 def everything(folder: Path) -> set[str]:
@@ -41,19 +42,15 @@ def test_names_in_a_zip_lead_nowhere(tmp_path):
     files = {name: encoded(noise(8, 8)) for name in [*UP, *(f"{i}.png" for i in range(20))]}
     path = zipped(inner / "a.zip", files)
     before = everything(tmp_path)
-    try:
-        images = load_images("folder", "train", str(path))
-        assert len(images) <= 25
-    except Exception as error:
-        assert "in '" in str(error) or "but also" in str(error) or "too deep" in str(error)
+    assert "'/tmp/evil.png' in " in refusal(load_images, "folder", "train", str(path))
+    path = zipped(path, {name: content for name, content in files.items() if name[0] != "/"})
+    assert len(load_images("folder", "train", str(path))) == 18  # hidden, as what begins with "."
     assert everything(tmp_path) == before and not Path("/tmp/evil.png").exists()
 
 
 def test_a_link_in_a_zip_is_a_file_of_its_text(tmp_path):
     (tmp_path / "secret.png").write_bytes(encoded(noise(8, 8)))
     path = zipped(tmp_path / "a.zip", {f"{i}.png": encoded(noise(8, 8)) for i in range(20)})
-    import zipfile
-
     link = zipfile.ZipInfo("1z.png")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(path, "a") as archive:

@@ -14,7 +14,6 @@ from test_studies import write
 
 from analysis import load as module
 from analysis import report, table_rows
-from analysis.load import load
 from analysis.report import as_html
 from analysis.tables import latex, markdown, plain
 from experiments import grid as grids
@@ -95,7 +94,7 @@ def test_latex_prints_it_and_obeys_nothing(evil):
 
 def test_what_is_less_than_a_number_stays_as_it_was():
     assert plain("< 1.03 <= 2, n < k, a_b *") == "< 1.03 <= 2, n < k, a_b *"
-    assert plain("one\ntwo\x1b") == r"one two\x1b"
+    assert plain("one\ntwo\x1b") == r"one two\\x1b"  # its backslash is one to see
 
 
 def test_markdown_of_a_results_folder_fetches_and_runs_nothing():
@@ -119,30 +118,25 @@ def test_a_report_of_a_hostile_grid_and_results_is_a_page_like_any_other(here, t
     results, evil = tmp_path / "results", " ".join(EVIL)
     words = [f"results={results}", "scale=smoke", "seeds=[0,1]"]
     write(results, "model_mix")
-    for name in ("usual", "hostile"):
-        if name == "hostile":
-            hostile(here / "grids" / "model_mix.yaml")
-            for cell in expand(parse(["grid=model_mix", *words])).cells:
-                run = Runs(results / "runs").find(cell.run_id, cell.config)
-                record = {"commit": evil, "processor": evil, "device": evil, "seconds": 1.0}
-                (run.folder / "provenance.json").write_text(json.dumps(record))
-            grid = expand(parse(["grid=model_mix", *words]))
-            stem = load(parse(["grid=model_mix", *words])).name
-            (results / "tables").mkdir(exist_ok=True)
-            (results / "tables" / f"{stem}.md").write_text(f"# x\n\n{evil}\n\n{grid.title}\n")
-        paths = report.build(parse(words, grid="single"))
-        text = {path.suffix: path.read_text() for path in paths}
-        page = Seen(text[".html"])
-        twin = Seen(MarkdownIt("commonmark", {"html": True}).enable("table").render(text[".md"]))
-        if name == "usual":
-            tags = [t for t in kinds(page) if t in ("script", "style", "img", "h1", "main")]
-            continue
-        found = [t for t in kinds(page) if t in ("script", "style", "img", "h1", "main")]
-        assert sorted(found) == sorted(tags) and not [e for e in attacks(page) if e[0] != "a"]
-        assert page.text.count("<script>alert(1)</script>") >= 4
-        assert "49 " not in page.text.split("{{ 7 * 7 }}")[1][:20]
-        assert "script" not in kinds(twin) and "style" not in kinds(twin)
-        assert not [e for e in attacks(twin) if e[0] not in ("a", "img")]
+    hostile(here / "grids" / "model_mix.yaml")
+    grid = expand(parse(["grid=model_mix", *words]))
+    for cell in grid.cells:
+        run = Runs(results / "runs").find(cell.run_id, cell.config)
+        record = {"commit": evil, "processor": evil, "device": evil, "seconds": 1.0}
+        (run.folder / "provenance.json").write_text(json.dumps(record))
+    (results / "tables").mkdir()
+    for stem in (f"{script.partition('_')[2]}.model_mix.smoke" for script in grid.analysis):
+        (results / "tables" / f"{stem}.md").write_text("# x\n\n" + "\n\n".join(EVIL))
+    (results / "tables" / "model_mix.smoke.md").write_text("# x\n\n" + "\n\n".join(EVIL))
+    text = {p.suffix: p.read_text() for p in report.build(parse(words, grid="single"))}
+    page = Seen(text[".html"])
+    found = [tag for tag in kinds(page) if tag in ("script", "style", "img", "h1", "main")]
+    assert sorted(found) == ["h1", "main", "script", "style"]
+    assert [tag for tag, _ in attacks(page)] == ["a"] * len(attacks(page))  # of the table's text
+    assert page.text.count("<script>alert(1)</script>") >= 4 and "{{ 7 * 7 }}" in page.text
+    twin = Seen(MarkdownIt("commonmark", {"html": True}).enable("table").render(text[".md"]))
+    assert not {"script", "style"} & set(kinds(twin))
+    assert {tag for tag, _ in attacks(twin)} <= {"a", "img"}
 
 
 def hostile(path: Path) -> None:
