@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from hostile import refusal
-from made_up import encoded, fill, noise
+from made_up import encoded, fill, noise, zipped
 from PIL import Image
 from test_training import IMAGES, KEEPING, tiny, train_until
 
+from core.data.identity import content_digest
 from core.data.images import Images
 from core.data.original import Options
 from core.data.pictures import open_pictures
@@ -161,3 +162,13 @@ def test_images_that_are_all_the_same_are_learned_with_finite_numbers(level, obj
     same = Images("the same", pixels, None, 0)
     state = train_until(3, tiny(objective, steps=4), tmp_path, KEEPING, same)
     assert all(torch.isfinite(p).all() for p in state["model"].values())
+
+
+def test_a_zip_whose_list_of_files_is_damaged_is_refused_by_all_who_read_it(tmp_path):
+    path = zipped(tmp_path / "a.zip", {f"{i}.png": encoded(noise(8, 8)) for i in range(20)})
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry : entry + 4] = bytes(4)
+    path.write_bytes(content)
+    assert "a damaged .zip: replace it" in refusal(content_digest, path)
+    assert "a damaged .zip: replace it" in refusal(load, "folder", "train", str(path))
