@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core import arrays
 from core.config import Frechet
+from core.data import arrays
 from core.errors import Refused
 from core.metrics.names import metric_name, short_name
 from experiments.grid import Grid, expand, seeds_of_grid

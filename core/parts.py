@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from core import arrays
 from core.config import Housekeeping
+from core.data import arrays
 from core.training import Interrupted, Progress
 
 PART = 256  # images

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from core import arrays
+from core.data import arrays
 from core.data.images import Images
 from core.metrics.distances import moments
 from core.metrics.extractor import CHUNK, Extractor, features_of

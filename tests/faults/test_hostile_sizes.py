@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.numpy import save as save_safetensors
 
 from analysis.load import read_arrays
-from core import arrays, weights
-from core.data import fashion_mnist, mapped
+from core import weights
+from core.data import arrays, fashion_mnist, mapped
 from core.data.cifar10 import is_cifar10, open_cifar10
 from core.data.original import Options
 from core.data.pictures import open_pictures
