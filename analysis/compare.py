@@ -68,8 +68,11 @@ def side(name: str, words: list[str], scratch: Path) -> Side:
             f"'{name}' is none of: reference, a results folder with runs/, a scale, a commit with "
             "reference results"
         )
-    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-        archive.extractall(scratch / name.replace("/", "_"), filter="data")
+    try:
+        with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+            archive.extractall(scratch / name.replace("/", "_"), filter="data")
+    except tarfile.TarError as error:  # a link that leads out, for one
+        raise Refused(f"the results of '{name}' are not taken: {error}") from error
     return Side(name, [*words, f"results={scratch / name.replace('/', '_') / inside}"])
 
 

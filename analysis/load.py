@@ -6,8 +6,6 @@ come with the code are read instead: never a mixture.
 """
 
 import shlex
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.config import Frechet
+from core.data import arrays
 from core.errors import Refused
 from core.metrics.names import metric_name, short_name
 from experiments.grid import Grid, expand, seeds_of_grid
@@ -126,10 +125,11 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
     lines, per_seed = [], len(grid.cells) // len(grid.seeds)
     for number, cell in enumerate(grid.cells):
         run = runs.find(cell.run_id, cell.config)
+        run.refuse_links()
         state = run.state
         for asked in cell.measurements:
             stored = run.measurement(asked.id) or {}
-            result, provenance = stored.get("result", {}), stored.get("provenance", {})
+            result, provenance = stored.get("result", {}), stored.get("provenance") or {}
             metric = stored.get("metric", "")
             arrays = run.arrays(asked.id)
             lines.append(
@@ -155,15 +155,29 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """A measurement's arrays. Refused when the file is damaged."""
+def read_arrays(path: Path, **dimensions: int) -> dict[str, np.ndarray]:
+    """A measurement's arrays; dimensions: of those that there must be, all of one length.
+
+    Refused, naming it, when the file is damaged, lacks one or has a number that is not finite.
+    """
     try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        found = arrays.read(path)
+        for name, ndim in dimensions.items():
+            if name not in found or found[name].ndim != ndim or found[name].dtype.kind not in "iuf":
+                raise ValueError(f"no {name} of {ndim} dimensions")
+        if len({len(found[name]) for name in dimensions}) > 1:
+            raise ValueError(f"{', '.join(dimensions)} are not of one length")
+        if wild := [name for name, x in found.items() if x.dtype.kind == "f" and not finite(x)]:
+            raise ValueError(f"{wild[0]} is not finite")
+    except (OSError, ValueError) as error:
         raise Refused(
-            f"{path} is damaged: delete it and its .json and run the grid again", 1
+            f"{path} is damaged ({error}): delete it and its .json and run the grid again", 1
         ) from error
+    return found
+
+
+def finite(x: np.ndarray) -> bool:
+    return bool(np.isfinite(x).all())
 
 
 def published() -> pd.DataFrame:

@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     found = results.of("v").dropna(subset=["arrays"])
     if found.empty:
         raise Refused(f"nothing is measured yet: {results.command}", 1)
-    per_seed = [read_arrays(path) for path in found["arrays"]]
+    per_seed = [read_arrays(path, t=1, mean=1, outside=1, histogram=2) for path in found["arrays"]]
     joined = dict(per_seed[0])
     for key in ("mean", "outside"):
         joined[key] = np.mean([arrays[key] for arrays in per_seed], axis=0)

@@ -20,7 +20,7 @@ from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
 from core.errors import Refused
-from core.training import read_log
+from core.training import number, read_log
 from experiments.overrides import parse
 
 WIDTH = 3  # logged values to either side that the smooth line averages
@@ -39,7 +39,7 @@ def learning_curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray] | None:
     whole = [log for log in logs if len(log) == longest]
     if not longest:
         return None
-    values = np.array([[entry["vlb"] for entry in log] for log in whole])
+    values = np.array([[number(entry.get("vlb")) for entry in log] for log in whole])
     return np.array([entry["step"] for entry in whole[0]]), values.mean(0)
 
 

@@ -49,7 +49,8 @@ def main(words: list[str]) -> None:
         raise Refused(f"nothing is drawn yet: {results.command}", 1)
     figure, panels = subplots(0.36 * len(shown) + 0.1, 4.9, nrows=len(shown), squeeze=False)
     for axes, (name, one) in zip(panels[:, 0], shown.items()):
-        axes.imshow(tiled(read_arrays(one["arrays"])["samples"], COLUMNS, 1), cmap="gray")
+        drawn = read_arrays(one["arrays"], samples=4)["samples"]
+        axes.imshow(tiled(drawn, COLUMNS, 1), cmap="gray")
         axes.set_axis_off()
         axes.text(-0.02, 0.5, name, transform=axes.transAxes, ha="right", va="center", size=6)
     settings = next(iter(shown.values()))["settings"]

@@ -51,7 +51,7 @@ def terms(lines: pd.DataFrame, T: int) -> Terms | None:
     """Joins the stored sums per step of all seeds; None when nothing is stored."""
     total, count = np.zeros(T + 1), np.zeros(T + 1)
     for path in lines["arrays"].dropna():
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, t=1, term_sum=1, term_count=1)
         if len(arrays["t"]) == T + 1:  # not a bound over a subset of the steps
             total += arrays["term_sum"]
             count += arrays["term_count"]

@@ -140,6 +140,7 @@ def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
         color=GREY,
         va="top",
         linespacing=1.2,
+        parse_math=False,
     )
     # The caption hangs below the figure, whose own layout stays as the script made it.
     area = Bbox([[0, -below], [width, height]])

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from analysis.load import Results
 from analysis.plots import save
 from analysis.script import say_written
-from analysis.tables import in_words, markdown, write
+from analysis.tables import in_words, markdown, plain, write
 
 
 def publish(
@@ -23,7 +23,8 @@ def publish(
     """
     name = f"{name}.{results.name}" if name else results.name
     caption = f"{caption} {in_words(results)}"
-    parts = [f"# {results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"]
+    grid = results.grid
+    parts = [f"# {plain(grid.title)} ({plain(grid.paper)}), scale {grid.scale}"]
     for title, table in tables:
         parts += [f"## {title}", markdown(table)]
     text = "\n\n".join([*parts, caption]) + "\n"

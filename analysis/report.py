@@ -12,6 +12,7 @@ claims first; each leads to its study, the numbers it rests on and the command t
 import base64
 import importlib
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,12 @@ from analysis.claims import (
 from analysis.judging import Judged, evaluate
 from analysis.load import Results, load
 from analysis.script import say_written
-from analysis.tables import markdown, write
+from analysis.tables import markdown, plain, write
 from core.command import start
 from core.errors import Refused
-from experiments.files import read_json
 from experiments.grid import EXTENSIONS
 from experiments.overrides import Request, of_results, parse
+from experiments.runs import Run
 
 HERE = Path(__file__).parent
 SYMBOLS = dict(zip(verdicts.WORDS, ("✓", "✗", "?", "○", "△")))
@@ -112,7 +113,7 @@ def runs(results: Results) -> list[dict[str, Any]]:
     lines = []
     for run_id, of_run in results.frame.groupby("run", sort=False):
         first, words = of_run.iloc[0], results.grid.rows[of_run["row"].iloc[0]]
-        record = read_json(first["folder"] / "provenance.json") or {}
+        record = Run(run_id, first["folder"]).provenance
         lines.append(
             {
                 "id": run_id,
@@ -132,7 +133,7 @@ def about(found: list[Results]) -> list[tuple[str, str]]:
     """What was run: scale, data, seeds, code, machine and time."""
     frame = pd.concat([results.frame for results in found], ignore_index=True)
     folders = frame.drop_duplicates("run").set_index("run")["folder"]
-    records = [read_json(folder / "provenance.json") or {} for folder in folders]
+    records = [Run("", folder).provenance for folder in folders]
     records = [record for record in records if record]
     frame = frame.drop_duplicates(["run", "measurement_id"])  # studies share them
     measured = frame[frame["value"].notna()]
@@ -192,7 +193,8 @@ def sections(request: Request, judged: list[Judged]) -> tuple[list[Section], lis
 
 def as_html(text: str, level: int) -> str:
     """Markdown as HTML, its headings from `level` on."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    # Without pictures: those of Markdown may be fetched from anywhere.
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = parser.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -216,7 +218,8 @@ def environment(folder: Path) -> jinja2.Environment:
         "claimed": claimed,
         "counted": counted,
         "rows": parts_table,
-        "markdown": markdown,
+        "plain": plain,
+        "without_html": lambda text: re.sub("<(?=[A-Za-z/!?])", "&lt;", text),
         "linked": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
     }
     found.globals |= {"SYMBOLS": SYMBOLS, "CLASSES": CLASSES, "WORDS": verdicts.WORDS}

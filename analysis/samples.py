@@ -19,7 +19,7 @@ def beside(shown: dict[str, Path | None], columns: int, width: float) -> Figure:
         axes.set_axis_off()
         axes.set_title(title)
         if path is not None:
-            axes.imshow(tiled(read_arrays(path)["samples"], columns), cmap="gray")
+            axes.imshow(tiled(read_arrays(path, samples=4)["samples"], columns), cmap="gray")
     return figure
 
 

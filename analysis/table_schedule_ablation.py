@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.load import Results, load, published
 from analysis.script import say_written
-from analysis.tables import HOLE, latex, markdown, notes, number, paired, summary, write
+from analysis.tables import HOLE, latex, markdown, notes, number, paired, plain, summary, write
 from core.command import start
 from experiments.overrides import parse
 
@@ -114,7 +114,7 @@ def caption(results: Results) -> str:
 def main(words: list[str]) -> None:
     results = load(parse(words, grid=GRID))
     ours, pairs = table(results), differences(results)
-    title = f"{results.grid.title} ({results.grid.paper}), scale {results.grid.scale}"
+    title = f"{plain(results.grid.title)} ({plain(results.grid.paper)}), scale {results.grid.scale}"
     legend = (
         f"Ours: mean ± standard error over n seeds. {caption(results)} The paper's columns: "
         "ImageNet 64 after 200K iterations (FID of 10K samples), CIFAR-10 after 500K (50K "

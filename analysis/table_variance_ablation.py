@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import curves
 from analysis.load import Results, load, published
 from analysis.script import say_written
-from analysis.tables import HOLE, latex, markdown, notes, write
+from analysis.tables import HOLE, latex, markdown, notes, plain, write
 from core.command import start
 from experiments.overrides import parse
 
@@ -58,7 +58,7 @@ def _others(objective: str, variance: str, steps: float) -> str:
 def main(words: list[str]) -> None:
     results = load(parse(words, grid="variance_ablation"))
     ours = table(results)
-    title = f"{results.grid.title}, scale {results.grid.scale}"
+    title = f"{plain(results.grid.title)}, scale {results.grid.scale}"
     fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
     legend = (
         f"Mean ± standard error over seeds. NLL in bits/dim of {nll.images} test images; "

@@ -1,6 +1,7 @@
 """Tables: mean and standard error over seeds, holes as holes; Markdown, CSV and LaTeX."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Results, read_arrays
+from core.errors import Refused, one_line
 
 HOLE = "—"
 
@@ -25,10 +27,10 @@ def summary(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def number(mean: float, se: float, digits: int) -> str:
     """ "3.53 ± 0.01", "3.53" for a single seed, a dash for none."""
-    if np.isnan(mean):
+    if not np.isfinite(mean):
         return HOLE
     text = f"{mean:.{digits}f}"
-    return text if np.isnan(se) else f"{text} ± {se:.{digits}f}"
+    return text if not np.isfinite(se) else f"{text} ± {se:.{digits}f}"
 
 
 def paired(results: Results, measurement: str, row_a: int, row_b: int) -> dict | None:
@@ -46,8 +48,10 @@ def paired(results: Results, measurement: str, row_a: int, row_b: int) -> dict |
             line = lines[(lines["row"] == row) & (lines["seed"] == seed)]
             path = line["arrays"].iloc[0] if len(line) else None
             if path is not None:
-                pair.append(read_arrays(path)["per_image"].astype(np.float64))
+                pair.append(_per_image(path))
         if len(pair) == 2:
+            if len({len(each) for each in (*pair, *per_seed)}) > 1:
+                raise Refused(f"{path} is of other images: delete it and its .json", 1)
             per_seed.append(pair[1] - pair[0])
     if not per_seed:
         return None
@@ -63,10 +67,27 @@ def paired(results: Results, measurement: str, row_a: int, row_b: int) -> dict |
     }
 
 
+def _per_image(path: Path) -> np.ndarray:
+    """[images] float64."""
+    return read_arrays(path, per_image=1)["per_image"].astype(np.float64)
+
+
+# What would begin HTML, a link or another cell; "<" before a blank or a digit is a "less than".
+_OPENS = re.compile(r"[\\|`]|<(?=[A-Za-z/!?])|(?<=\])\((?!\))|&(?=#|[A-Za-z]+;)")
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is and in its place: in a cell, a heading or a sentence.
+
+    Words of rows, titles and provenance may come from somebody else's grid or results.
+    """
+    return _OPENS.sub(lambda found: f"\\{found[0]}", one_line(str(text).replace("\n", " ")))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table of strings as GitHub's Markdown, its columns padded."""
-    columns = [str(c) for c in table.columns]
-    cells = [columns, *[[str(x) for x in line] for line in table.itertuples(index=False)]]
+    columns = [plain(c) for c in table.columns]
+    cells = [columns, *[[plain(x) for x in line] for line in table.itertuples(index=False)]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
 
     def row(line: list[str]) -> str:
@@ -76,15 +97,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join([row(cells[0]), rule, *map(row, cells[1:])])
 
 
+_BETA_TILDE = "\ue000"  # two characters, in the place of one
+_LATEX = {
+    **{"±": r"$\pm$", "—": "--", "\\": r"\textbackslash{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{c: rf"\{c}" for c in "_%&#${}"},
+}
+
+
 def latex(table: pd.DataFrame, caption: str) -> str:
     """A table of strings as LaTeX (booktabs)."""
-    escapes = {"±": r"$\pm$", "—": "--", "β̃": r"$\tilde\beta$", "_": r"\_", "%": r"\%", "&": r"\&"}
 
     def escape(text: object) -> str:
-        text = str(text)
-        for plain, command in escapes.items():
-            text = text.replace(plain, command)
-        return text
+        text = one_line(str(text).replace("\n", " ")).replace("β̃", _BETA_TILDE)
+        return "".join(_LATEX.get(c, c) for c in text).replace(_BETA_TILDE, r"$\tilde\beta$")
 
     lines = [
         r"\begin{table}",

@@ -1,6 +1,7 @@
 """What the trainings of all kinds of networks share: their state, and what is asked of it."""
 
 import json
+import math
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from core.distributed import Ranks
 from core.errors import Refused
 from core.networks.ema import EMA
 
+LOOKED = 256  # images whose levels are looked at before a training begins
+
 
 def check_enough(images: Images, batch_size: int) -> None:
     """Refused when there are fewer images than a batch has."""
@@ -20,6 +23,23 @@ def check_enough(images: Images, batch_size: int) -> None:
             f"{images.name} has {len(images)} images, fewer than a batch of {batch_size}: "
             "lower optim.batch_size or add images"
         )
+
+
+def check_fit(images: Images, conditional: bool) -> None:
+    """Refused when levels are not those of bytes, or a class that is to be learned has no image."""
+    if int(images.pixels[:LOOKED].max()) <= 1:
+        raise Refused(
+            f"{images.name} has no level above 1 of 255: its images were saved with values from 0 "
+            "to 1; save them with levels from 0 to 255"
+        )
+    if conditional and images.labels is not None:
+        seen = torch.bincount(images.labels, minlength=images.classes)
+        if lacking := (seen == 0).nonzero().flatten().tolist():
+            raise Refused(
+                f"{images.name} has no image of {len(lacking)} of its {images.classes} classes "
+                f"(number {lacking[0]}), which the network would draw unseen: add some, or leave "
+                "out unet.class_conditional"
+            )
 
 
 def total_norm(tensors: list[Tensor]) -> Tensor:
@@ -57,6 +77,7 @@ class AnyTrainer:
         logged: int,
     ):
         check_enough(images, config.optim.batch_size)
+        check_fit(images, config.unet.class_conditional)
         ranks.check(config.optim.batch_size)
         self.config, self.images, self.ranks = config, images, ranks
         self.part = ranks.part(config.optim.batch_size)
@@ -76,14 +97,27 @@ class AnyTrainer:
         return means
 
     def finite(self) -> bool:
-        """Whether every loss since the last line of the log and every weight is finite.
+        """Whether every loss since the last line of the log, every weight and every moment of the
+        optimizers is finite: a gradient whose square is not stops its weight for good, unseen.
 
         All processes must ask at once.
         """
-        norm = total_norm([p.detach() for p in self.parameters])
+        state = [p.detach() for p in self.parameters]
+        state += [
+            x
+            for optimizer in self.optimizers
+            for of_weight in optimizer.state.values()
+            for x in of_weight.values()
+            if isinstance(x, Tensor) and x.dim()  # not the count of steps
+        ]
+        largest = torch.stack([x.float() for x in torch._foreach_norm(state, math.inf)])
         sums = self.ranks.sum(self.sums)
-        fine = bool(torch.isfinite(sums).all() and torch.isfinite(norm))
+        fine = bool(torch.isfinite(sums).all() and torch.isfinite(largest).all())
         return not self.ranks.any(not fine)[0]
+
+    @property
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (self.optimizer,)
 
     def state_dict(self) -> dict:
         """What a resumed run needs to continue bit for bit. All processes must ask at once."""
@@ -97,7 +131,7 @@ class AnyTrainer:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.step, self.summed = state["step"], state["summed"]
+        self.step, self.summed = int(state["step"]), int(state["summed"])
         self.model.load_state_dict(state["model"])
         load_moments(self.optimizer, state["optimizer"])
         self.ema.load_state_dict(state["ema"])

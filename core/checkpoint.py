@@ -8,6 +8,8 @@ import errno
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,12 +38,46 @@ def save(folder: Path, kind: str, step: int, state: dict) -> Path:
 
 
 def load(path: Path) -> dict:
-    """The state in a checkpoint, on the CPU; Refused when the file is not what was written."""
+    """The state in a checkpoint, on the CPU; Refused when the file is not what was written.
+
+    The digest in its name tells damage, not origin: a stranger's file may have the right one, so
+    that PyTorch reads tensors, numbers and strings from it, and nothing that could run.
+    """
     if _digest(path) != path.name.split(".")[-2]:
         raise Refused(
             f"{path} is damaged or truncated: delete it and run the same command again", code=1
         )
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # it raises nearly anything for a file that is not its own
+        raise _not_ours(path) from error
+    if not isinstance(state, dict):
+        raise _not_ours(path)
+    return state
+
+
+def _not_ours(path: Path) -> Refused:
+    return Refused(
+        f"{path} holds something else than a training's state, and nothing of it was run: delete "
+        "it and run the same command again",
+        code=1,
+    )
+
+
+@contextmanager
+def fitting(where: Path) -> Iterator[None]:
+    """Around what takes a loaded state apart: one that lacks something or is of another form is
+    Refused, naming the file or folder that it is from."""
+    try:
+        yield
+    except torch.OutOfMemoryError:  # the device's fault, and no reason to delete anything
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:100]
+        raise Refused(
+            f"{where} does not fit this run ({why}): delete it and run the same command again",
+            code=1,
+        ) from error
 
 
 def paths(folder: Path, kind: str) -> list[Path]:

@@ -1,5 +1,7 @@
 """The exceptions that a user is meant to read."""
 
+LONGEST = 1600  # characters of a message
+
 
 class Refused(Exception):
     """What is wrong and what to do about it, in one line.
@@ -12,11 +14,23 @@ class Refused(Exception):
     """
 
     def __init__(self, message: str, code: int = 2, lasting: bool = False):
-        super().__init__(message)
+        message = one_line(message)
+        # What is wrong comes first and why comes last; what was given may be of any length.
+        half = LONGEST // 2
+        short = f"{message[:half]} ... {message[-half:]}"
+        super().__init__(message if len(message) <= LONGEST else short)
         self.code, self.lasting = code, lasting
 
     def __reduce__(self):
         return Refused, (str(self), self.code, self.lasting)
+
+
+def one_line(text: str) -> str:
+    """The text with line ends and control characters written out, as \\n and \\x1b.
+
+    Names of files and contents of files from elsewhere may hold any, and a terminal obeys them.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class DiskFull(Refused):

@@ -57,6 +57,10 @@ class GANTrainer(AnyTrainer):
         self.opponent = build.adam(gan, self.discriminator, gan.lr_discriminator)
         self.parameters += self.discriminator.parameters()
 
+    @property
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return self.optimizer, self.opponent
+
     def one_step(self) -> None:
         """The discriminator's steps, the generator's, averages."""
         n = self.config.gan.discriminator_steps

@@ -6,8 +6,6 @@ computed by whoever claims it first, and a part that is there is never computed 
 
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from core.config import Housekeeping
+from core.data import arrays
 from core.training import Interrupted, Progress
 
 PART = 256  # images
@@ -104,12 +103,12 @@ def _report(work: Work, before: int, part: int, total: int, share: float) -> Non
     work.done(before + share * part, total)
 
 
-def _save(path: Path, arrays: Arrays) -> None:
+def _save(path: Path, content: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -120,8 +119,7 @@ def _save(path: Path, arrays: Arrays) -> None:
 def _load(path: Path) -> Arrays | None:
     """The arrays of a part, whose checksums a zip archive has; deleted when they do not fit."""
     try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+        return arrays.read(path)
+    except (OSError, ValueError):
         path.unlink(missing_ok=True)
         return None

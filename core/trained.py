@@ -17,6 +17,7 @@ from core.errors import Refused
 from core.training import SNAPSHOT, snapshot_step
 
 FEWEST = 16  # images per network evaluation
+LARGEST = (4, 4096, 10**6)  # channels, pixels a side, classes: no file asks for more memory
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,19 @@ def load_trained(
     if ema >= len(config.optim.ema):
         raise Refused(f"measure.ema={ema}, but the run keeps {len(config.optim.ema)} average(s)")
     state = checkpoint.load(path)
-    if from_dict(TrainConfig, json.loads(state["config"])) != config:
+    with checkpoint.fitting(path):
+        same = from_dict(TrainConfig, json.loads(state["config"])) == config
+        weights = state.get("model") if ema < 0 else state["ema"].get(str(ema))
+        channels, size, classes = form = tuple(map(int, state["images"]))
+        if not all(0 <= n <= most for n, most in zip(form, LARGEST)):
+            raise ValueError(f"images of {channels} x {size} x {size}, {classes} classes")
+    if not same:
         raise Refused(f"{path} belongs to another configuration than its folder: delete it", code=1)
-    weights = state.get("model") if ema < 0 else state["ema"].get(str(ema))
     if weights is None:
         raise Refused(f"{path} holds the first average alone, and measure.ema={ema} is another")
-    channels, size, classes = state["images"]
-    model = build.network(config, channels, size, classes)
-    model.load_state_dict(weights)
+    with checkpoint.fitting(path):
+        model = build.network(config, channels, size, classes)
+        model.load_state_dict(weights)
     build.placed(model, housekeeping).eval().requires_grad_(False)
     shape, device = (channels, size, size), build.device(housekeeping)
     return Trained(config, model, device, shape, classes, state.get("timesteps", {}))

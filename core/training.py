@@ -1,11 +1,13 @@
 """A training from its first step, or its last checkpoint, to its end."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from core import checkpoint
 from core.config import Housekeeping, TrainConfig
@@ -51,22 +53,24 @@ def train(
     steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"
     kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
     if state := checkpoint.newest(checkpoints, RESUME):
-        trainer.load_state_dict(state)
+        with checkpoint.fitting(checkpoints):
+            trainer.load_state_dict(state)
     ranks.check_alike(trainer.step, "last checkpoint's step")
     ranks.first_only(lambda: _cut_log(log, trainer.step))
 
-    def last_good() -> str:
-        found = checkpoint.paths(checkpoints, RESUME)
-        return f" in {found[0]}" if found else ", had there been one,"
+    def diverged() -> Refused:
+        good = checkpoint.paths(checkpoints, RESUME)
+        stays = f"the last good checkpoint stays in {good[0]}" if good else "no checkpoint was due"
+        return Refused(
+            f"training diverged before step {trainer.step} of {folder.name}: loss, weights or "
+            f"gradients are not finite; {stays}; try a lower {trainer.rates}, or optim.grad_clip=1",
+            code=1,
+            lasting=True,
+        )
 
     def save() -> None:
         if not trainer.finite():
-            raise Refused(
-                f"training diverged before step {trainer.step}: loss or weights are not finite; "
-                f"the last good checkpoint stays{last_good()}; try a lower {trainer.rates}",
-                code=1,
-                lasting=True,
-            )
+            raise diverged()
         state = trainer.state_dict()
 
         def write() -> None:
@@ -82,9 +86,9 @@ def train(
         trainer.one_step()
         step = trainer.step
         if step % housekeeping.log_every == 0 or step == steps:
-            if not trainer.finite():
-                save()
-            line = trainer.log_line()
+            line = trainer.log_line() if trainer.finite() else {"loss": math.nan}
+            if not all(map(math.isfinite, line.values())):
+                raise diverged()
             words = f"loss {line['loss']:.4f}"
             seconds = (time.monotonic() - began) / (step - first)
             line |= {"seconds_per_step": round(seconds, 5)}
@@ -92,7 +96,7 @@ def train(
         progress(step, steps, words)
         if step in kept_steps:
             if not trainer.finite():
-                save()
+                raise diverged()
             snapshot = trainer.snapshot()
             ranks.first_only(partial(checkpoint.save, checkpoints, SNAPSHOT, step, snapshot))
         due = time.monotonic() - saved > housekeeping.checkpoint_seconds
@@ -107,14 +111,37 @@ def train(
 
 
 def read_log(path: Path) -> list[dict]:
-    """The lines of a training log; a last line cut short by a kill is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+    """The lines of a training log; a last line cut short by a kill is left out.
+
+    Refused, naming it, when another line is no object with a step.
+    """
+    lines, texts = [], path.read_bytes().splitlines() if path.exists() else []
+    for number, text in enumerate(texts, 1):
+        line = _line(text)
+        if line is None and number < len(texts):
+            raise Refused(
+                f"line {number} of {path} is damaged: remove the line, or the file, which nothing "
+                "but figures of the training needs",
+                code=1,
+            )
+        if line is not None:
+            lines.append(line)
     return lines
+
+
+def _line(text: bytes) -> dict | None:
+    """A line of a log; None for anything else."""
+    try:
+        line = json.loads(text)
+        return line if type(line["step"]) is int else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def number(value: Any) -> float:
+    """A value of a line of a log; NaN where it is no finite number."""
+    fine = type(value) in (int, float) and abs(value) < 1e300  # NaN is not
+    return float(value) if fine else math.nan
 
 
 def _append(path: Path, line: dict) -> None:

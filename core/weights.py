@@ -34,7 +34,7 @@ def read(path: Path) -> dict:
         with safe_open(path, "pt") as file:
             about = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        found = {key: json.loads(about[key]) for key in ("images", "step")}
+        return found | {"config": about["config"], "ema": {"0": tensors}}
+    except (SafetensorError, OSError, TypeError, LookupError, ValueError, RecursionError) as error:
         raise Refused(f"{path} is missing or damaged: restore it from git", 1) from error
-    read = {key: json.loads(about[key]) for key in ("images", "step")}
-    return read | {"config": about["config"], "ema": {"0": tensors}}

@@ -37,13 +37,13 @@ class Board:
         self._stages: dict[Hashable, tuple[str, str]] = {}
         if self.live:
             self._bars = Progress(
-                TextColumn("{task.description}", table_column=None),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[words]}"),
+                TextColumn("{task.fields[words]}", markup=False),
                 console=self.console,
                 refresh_per_second=5,
             )
-            self._whole = self._bars.add_task(f"[bold]{title}", total=self.total, words="")
+            self._whole = self._bars.add_task(title, total=self.total, words="")
             self._lines = {
                 key: self._bars.add_task("", total=1, words="starting") for key in workers
             }

@@ -17,6 +17,7 @@ import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 
 from experiments.files import read_json
 
@@ -61,7 +62,7 @@ class Claim:
                 os.utime(self.path)
 
     def _mine(self) -> bool:
-        return (read_json(self.path) or {}).get("token") == self.token
+        return _record(self.path).get("token") == self.token
 
     def release(self) -> None:
         """Gives the run back; leaves alone what another process has taken over."""
@@ -81,7 +82,7 @@ def acquire(path: Path) -> Claim | None:
     """
     if claim := _make(path):
         return claim
-    record = read_json(path) or {}
+    record = _record(path)
     if _seen_from_here(record):
         dead = not process_lives(record)
     else:
@@ -95,11 +96,11 @@ def alive(path: Path) -> bool:
     The age of an unseen holder's touch is taken by the file system's clock or, where that is not to
     be had, by ours.
     """
-    record = read_json(path)
-    if record is None and not path.exists():
+    record = _record(path)
+    if not record and not path.exists():
         return False
-    if _seen_from_here(record or {}):
-        return process_lives(record or {})
+    if _seen_from_here(record):
+        return process_lives(record)
     return _age(path) < SILENCE
 
 
@@ -108,7 +109,7 @@ def surely_alive(path: Path) -> bool:
 
     Ask again and again: where the process cannot be seen the answer takes up to a BEAT.
     """
-    record = read_json(path) or {}
+    record = _record(path)
     if _seen_from_here(record):
         return process_lives(record)
     try:
@@ -125,15 +126,29 @@ def process(pid: int) -> dict:
 
 def process_lives(record: dict) -> bool:
     """Whether a process that `process` described is still there; False for other machines'."""
-    here = _seen_from_here(record)
+    here = _seen_from_here(record) and _is_process(record)
     return here and _lives(record.get("pid", 0), record.get("started"))
 
 
 def holder(path: Path) -> str:
     """In words, for messages: host, process and, on a cluster, job."""
-    record = read_json(path) or {}
+    record = _record(path)
     job = f", job {record['job']}" if record.get("job") else ""
     return f"{record.get('host', 'another machine')}, process {record.get('pid', '?')}{job}"
+
+
+def _record(path: Path) -> dict:
+    """What a claim says; {} where it says nothing, or what no claim of this code says."""
+    record = read_json(path) or {}
+    right = all(isinstance(record.get(key, ""), str) for key in ("token", "host"))
+    right &= isinstance(record.get("job"), (str, NoneType)) and _is_process(record)
+    return record if right else {}
+
+
+def _is_process(record: dict) -> bool:
+    """Whether it has what `process` gives, as far as it has anything."""
+    pid = record.get("pid", 1)
+    return type(pid) is int and 0 < pid < 2**31
 
 
 def _make(path: Path) -> Claim | None:
@@ -146,7 +161,7 @@ def _make(path: Path) -> Claim | None:
         os.link(complete, path)
     except FileExistsError:
         # A network file system may say so of a link that it has made, when its answer was lost.
-        if (read_json(path) or {}).get("token") != token:
+        if _record(path).get("token") != token:
             return None
     finally:
         complete.unlink(missing_ok=True)
@@ -169,7 +184,7 @@ def _remove(path: Path, token: str | None) -> bool:
     except FileNotFoundError:  # the folder itself is gone
         return False
     try:
-        right = path.exists() and (read_json(path) or {}).get("token") == token
+        right = path.exists() and _record(path).get("token") == token
         if right:
             path.unlink(missing_ok=True)
         return right
@@ -246,7 +261,7 @@ def _lives(pid: int, started: str | None) -> bool:
 
 def job_of(path: Path) -> str | None:
     """The SLURM job of the claim's holder, as squeue names it."""
-    return (read_json(path) or {}).get("job")
+    return _record(path).get("job")
 
 
 def own_job() -> str | None:

@@ -101,6 +101,7 @@ def _open(task: Task, ranks: Ranks) -> None:
     """The run's folder, which is of its configuration and says so."""
     run = task.run
     with disk_full_is_said(run.folder):
+        run.refuse_links(run.folder.parent.parent)
         run.folder.mkdir(parents=True, exist_ok=True)
         run.check_drift(task.config)
         if ranks.writes and not (run.folder / "config.json").exists():
@@ -232,6 +233,13 @@ def _claim_of_part(run: Run, asked: Asked, which: range) -> Claim | None:
 def _keep(task: Task, asked: Asked, result: Result, scratch: Path, seconds: float) -> None:
     """Writes a measurement, which exists when its numbers do, and removes its parts."""
     run = task.run
+    if wild := [key for key, x in result.numbers.items() if isinstance(x, float) and x - x != 0]:
+        raise Refused(
+            f"{asked.words} of {run.folder.name}: {wild[0]} is not finite, so that nothing is "
+            "kept of it; look at the images and the log of the training, which may have diverged",
+            code=1,
+            lasting=True,
+        )
     if result.arrays:
         content = io.BytesIO()
         np.savez_compressed(content, **result.arrays)

@@ -15,7 +15,7 @@ from core import checkpoint, weights
 from core.command import start
 from core.errors import Refused
 from core.trained import snapshot_path
-from experiments.files import read_json, write_bytes
+from experiments.files import write_bytes
 from experiments.grid import Cell, expand_each
 from experiments.overrides import REFERENCE, parse
 from experiments.reference import WEIGHTS, adopted
@@ -26,8 +26,8 @@ FILES = ("config.json", "provenance.json", "log.jsonl", "trained")  # of a run, 
 
 def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
     """Copies what there is of a cell; the number of measurements."""
-    record = read_json(run.folder / "provenance.json") or {}
-    if record.get("modified") or adopted(run):
+    run.refuse_links()
+    if run.provenance.get("modified") or adopted(run):
         return 0
     for name in FILES:
         if (run.folder / name).exists():
@@ -35,7 +35,7 @@ def export(cell: Cell, run: Run, to: Path, with_weights: bool) -> int:
     done = 0
     for asked in cell.measurements:
         stored = run.measurement(asked.id)
-        if stored is None or stored["provenance"].get("modified"):
+        if stored is None or stored.get("provenance", {}).get("modified"):
             continue
         if run.arrays(asked.id).exists():
             write_bytes(to / "measurements" / f"{asked.id}.npz", run.arrays(asked.id).read_bytes())

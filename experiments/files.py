@@ -1,19 +1,66 @@
-"""Small files, written whole or not at all."""
+"""Small files: written whole or not at all, and read as what anybody may have written."""
 
 import errno
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
-from core.errors import DiskFull
+from core.errors import DiskFull, Refused
+
+LARGEST = 2**24  # bytes of a file that is read
 
 
 def read_json(path: Path) -> dict | None:
-    """The content of a JSON file, or None when it does not exist or is cut short."""
+    """The object in a JSON file; None when it does not exist or holds no such thing.
+
+    For what goes with the process that wrote it: claims, progress. Numbers are finite and of 64
+    bits at most.
+    """
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            return None
+        found = json.loads(content, parse_constant=_no, parse_float=_real, parse_int=_whole)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def read_record(path: Path, **kinds: type | tuple[type, ...]) -> dict | None:
+    """As `read_json`, of what is kept: None where there is no file.
+
+    kinds: of the values that it may have. Refused, naming the file, when it holds no object, or a
+    value of another type.
+    """
+    found = read_json(path)
+    if found is None and os.path.lexists(path):
+        raise Refused(f"{path} is damaged: delete it and run the same command again", 1)
+    for key, kind in kinds.items():
+        value = (found or {}).get(key)
+        if value is not None and not isinstance(value, kind):
+            raise Refused(
+                f"{path} is damaged ('{key}' is a {type(value).__name__}): delete it and run the "
+                "same command again",
+                1,
+            )
+    return found
+
+
+def _no(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON's")
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no(text)
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else _no(text)
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
@@ -37,7 +84,7 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
         raise
 
 
-def write_json(path: Path, content: dict, durable: bool = True) -> None:
+def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> None:
     """As `write_bytes`."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_bytes(path, text.encode(), durable)

@@ -53,8 +53,7 @@ def import_file(path: Path, results: Path, data_path: str = "", model: str = "")
     with open(path, "rb") as file:
         record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     if run.trained:
-        there = read_json(run.folder / "provenance.json") or {}
-        if there.get("sha256") == record["sha256"]:
+        if run.provenance.get("sha256") == record["sha256"]:
             return run
         raise Refused(f"{run.folder} holds weights of another file: move it away")
     snapshot = {

@@ -160,7 +160,8 @@ class Job:
         first, path = self.tasks[0], self._stalls
         marks = [_mark(task) for task in self.tasks]
         before = read_json(path) or {}
-        times = before.get("times", 0) + 1 if before.get("marks") == marks else 1
+        known = type(before.get("times")) is int and before.get("marks") == marks
+        times = before["times"] + 1 if known else 1
         if times >= STALLS:
             path.unlink(missing_ok=True)
             message = (

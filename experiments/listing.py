@@ -1,5 +1,6 @@
 """What there is of a grid: a line per cell, from the run folders."""
 
+from core.errors import one_line
 from experiments.grid import Grid
 from experiments.runs import Runs, State
 from experiments.submitted import Queue
@@ -44,4 +45,4 @@ def listing(grids: list[Grid], runs: Runs) -> str:
 def reason(error: str | None) -> str:
     """The last line of a failure, which says most."""
     lines = (error or "").strip().splitlines()
-    return lines[-1] if lines else "it failed, and nothing says why"
+    return one_line(lines[-1]) if lines else "it failed, and nothing says why"

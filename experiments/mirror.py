@@ -16,7 +16,7 @@ from typing import Any
 
 from core.command import start
 from core.config import metric_of, to_dict
-from core.training import read_log
+from core.training import number, read_log
 from experiments.files import read_json, write_json
 from experiments.grid import Cell, expand_each
 from experiments.overrides import dotted, parse
@@ -50,7 +50,7 @@ def measured(run: Run, cells: list[Cell]) -> dict[str, tuple[int, float]]:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return math.isfinite(number(value))
 
 
 def send(run: Run, cells: list[Cell], to: Sink, before: dict | None) -> dict | None:
@@ -59,7 +59,12 @@ def send(run: Run, cells: list[Cell], to: Sink, before: dict | None) -> dict | N
     Steps must not go back within a run: a measurement of an earlier step, made later, is sent at
     the last one.
     """
-    before = before or {"step": -1, "measured": []}
+    if (
+        not before
+        or type(before.get("step")) is not int
+        or type(before.get("measured")) is not list
+    ):
+        before = {"step": -1, "measured": []}
     lines = [(step, values) for step, values in logged(run) if step > before["step"]]
     points = {k: v for k, v in measured(run, cells).items() if k not in before["measured"]}
     if not lines and not points:
@@ -85,6 +90,7 @@ def main(words: list[str]) -> None:
         sent = read_json(memory) or {}
         for run, cells in runs:
             before = None if to.anew else sent.get(run.id)
+            before = before if isinstance(before, dict) else None
             sent[run.id] = send(run, cells, to, before)
         write_json(memory, sent)
         lacking = [run for run, cells in runs if not _done(run, cells)]

@@ -37,7 +37,6 @@ import shutil
 import signal
 import sys
 import time
-import warnings
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -222,11 +221,7 @@ def main(words: list[str]) -> int:
             prepared.verify(path, lambda done: told(done, sum(header.count.values())))
         print(f"{summary(path, header)}: as it was prepared")
         return 0
-    from PIL import Image
-
     source, out, options, threads = parse(words)
-    # Such pictures are refused in one line (core/data/pictures.py).
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     header, new = prepare(source, out, options, threads)
     print(f"{summary(out, header)}{'' if new else ': there already'}")
     print(f"to use it: data.name=folder data_path={out} (a scale may say the first already)")

@@ -4,6 +4,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 
 from experiments.files import read_json, write_json
 
@@ -71,6 +72,15 @@ def read(folder: Path) -> list[Seen]:
     for path in sorted(folder.glob("progress*.json"), key=lambda path: len(path.name)):
         parts = path.name.split(".")[1:-1]  # a measurement's id, and a helper's process
         key, record = parts[0] if parts else "train", read_json(path)
-        if record and (key not in found or record["done"] > found[key].done):
-            found[key] = Seen(key, **record)
+        seen = record and _seen(key, record)
+        if seen and (key not in found or seen.done > found[key].done):
+            found[key] = seen
     return list(found.values())
+
+
+def _seen(key: str, record: dict) -> Seen | None:
+    """None for what this code does not write."""
+    kinds = {"stage": str, "done": int, "total": int, "words": str, "left": (int, float, NoneType)}
+    right = record.keys() == kinds.keys()
+    right = right and all(isinstance(record[name], kind) for name, kind in kinds.items())
+    return Seen(key, **record) if right else None

@@ -8,7 +8,6 @@ from core.config import GradientNoise, TrainConfig, from_dict
 from core.errors import Refused
 from core.training import SNAPSHOT
 from experiments.asked import Asked
-from experiments.files import read_json
 from experiments.overrides import REFERENCE
 from experiments.runs import Run, Runs
 
@@ -17,7 +16,7 @@ WEIGHTS = "weights.safetensors"
 
 def adopted(run: Run) -> bool:
     """Whether the run's weights were taken from the reference."""
-    return (read_json(run.folder / "provenance.json") or {}).get("weights") == "reference"
+    return run.provenance.get("weights") == "reference"
 
 
 def enough(asked: Iterable[Asked]) -> bool:
@@ -32,7 +31,8 @@ def adopt(run: Run, config: TrainConfig, asked: list[Asked], also_at: tuple[floa
     asked, also_at: what they are needed for. Refused when they do not come with the code or are not
     all that is needed.
     """
-    theirs = Runs(REFERENCE / "runs").find(run.id, config).folder
+    source = Runs(REFERENCE / "runs").find(run.id, config)
+    theirs = source.folder
     if not (theirs / WEIGHTS).exists():
         raise Refused(
             f"weights=reference: none of run {run.id} come with the code, which has those of "
@@ -47,4 +47,4 @@ def adopt(run: Run, config: TrainConfig, asked: list[Asked], also_at: tuple[floa
     if from_dict(TrainConfig, json.loads(state["config"])) != config:
         raise Refused(f"{theirs / WEIGHTS} is of another configuration: restore it from git", 1)
     checkpoint.save(run.folder / "checkpoints", SNAPSHOT, state["step"], state)
-    return (read_json(theirs / "provenance.json") or {}) | {"weights": "reference"}
+    return source.provenance | {"weights": "reference"}

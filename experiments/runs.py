@@ -7,16 +7,18 @@ its own. No database: a claim says who works on a run, and every write is atomic
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 from core.config import TrainConfig, to_dict
 from core.errors import Refused
 from experiments import claims
-from experiments.files import read_json
+from experiments.files import read_record
 
 State = Literal["new", "queued", "started", "running", "failed", "trained"]
 ID_LENGTH = 10
@@ -62,7 +64,8 @@ class Run:
     def error(self) -> str | None:
         """A failure, as text; the training's first."""
         for path in sorted(self.folder.glob("error*.txt"), key=lambda path: len(path.name)):
-            return path.read_text()
+            if path.is_file() and not path.is_symlink():
+                return path.read_text(errors="replace")
         return None
 
     @property
@@ -91,8 +94,29 @@ class Run:
         return "started" if "config.json" in names else "new"
 
     def measurement(self, id: str) -> dict | None:
-        """The stored measurement: metric, config, result, provenance; None when missing."""
-        return read_json(self.folder / "measurements" / f"{id}.json")
+        """The stored measurement: metric, config, result, provenance; None when missing.
+
+        Refused, naming the file, when it is none, or its number is no number.
+        """
+        path, parts = self.folder / "measurements" / f"{id}.json", ("config", "result")
+        stored = read_record(path, metric=str, provenance=dict, **dict.fromkeys(parts, dict))
+        if stored is None:
+            return None
+        result, metric = stored.get("result") or {}, stored.get("metric") or ""
+        wrong = [k for k, v in result.items() if not isinstance(v, (int, float, str, NoneType))]
+        if wrong or type(result.get(metric)) not in (int, float):
+            what = wrong[0] if wrong else metric
+            raise Refused(f"{path} has no number '{what}': delete it and run the grid again", 1)
+        _check_provenance(path, stored.get("provenance") or {})
+        return stored
+
+    @property
+    def provenance(self) -> dict:
+        """Of the training; {} before its end. Refused, naming the file, when it is damaged."""
+        path = self.folder / "provenance.json"
+        found = read_record(path) or {}
+        _check_provenance(path, found)
+        return found
 
     def has(self, id: str) -> bool:
         return (self.folder / "measurements" / f"{id}.json").exists()
@@ -103,12 +127,58 @@ class Run:
 
     def check_drift(self, config: TrainConfig) -> None:
         """Refused when the folder was made for another configuration, naming the field."""
-        stored = read_json(self.folder / "config.json")
+        stored = read_record(self.folder / "config.json")
         if stored is None:
             return
         difference = _first_difference(stored, to_dict(config))
         if difference:
             raise Refused(f"{self.folder} was made with another {difference}: move it away", code=1)
+
+    def refuse_links(self, root: Path | None = None) -> None:
+        """Refused when anything that is read or written here lies elsewhere.
+
+        A results folder may come from others, and a link in it may lead anywhere. root: what links
+        may not lead out of, the folder of all runs. What is no file, such as a pipe, is refused
+        too: to read it may take for ever.
+        """
+        root = os.path.realpath(root or self.folder.parent)
+        inner = (self.folder, self.folder / "measurements", self.folder / "checkpoints")
+        for path in (self.folder, *(p for folder in inner for p in _inside(folder))):
+            kind = stat.S_IFMT(_mode(path))
+            plain = kind in (stat.S_IFDIR, 0) or (kind == stat.S_IFREG and path not in inner)
+            if path == self.folder or kind == stat.S_IFLNK:  # also where a folder above is a link
+                within = Path(os.path.realpath(path)).is_relative_to(root)
+                plain = within and (plain or kind == stat.S_IFLNK)
+            if not plain:
+                raise Refused(
+                    f"{path} is a link that leads out of the results, or no plain file or folder: "
+                    "remove it",
+                    1,
+                )
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry) for entry in os.scandir(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _mode(path: Path) -> int:
+    """As lstat's; 0 where there is nothing (any more)."""
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _check_provenance(path: Path, record: dict) -> None:
+    """Refused when what tables and reports say of it is not of its type."""
+    kinds = {"commit": str, "seconds": (int, float), "processor": str, "device": str}
+    for key, kind in kinds.items():
+        value = record.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise Refused(f"{path} has another thing than a '{key}': delete the run's folder", 1)
 
 
 @dataclass(frozen=True)
@@ -143,4 +213,4 @@ def _first_difference(a: Any, b: Any, name: str = "") -> str | None:
             if found:
                 return found
         return None
-    return None if a == b else f"{name} ({a} instead of {b})"
+    return None if a == b else f"{name} ({str(a)[:80]} instead of {b})"

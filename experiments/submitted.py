@@ -21,7 +21,16 @@ def note(run: Run, cluster: str, jobs: list[str]) -> None:
 
 def jobs_of(run: Run) -> list[str]:
     """The jobs that were last submitted for the run."""
-    return (read_json(run.folder / SUBMITTED) or {}).get("jobs", [])
+    return (_record(run) or {}).get("jobs", [])
+
+
+def _record(run: Run) -> dict | None:
+    """What `note` wrote; None where it wrote nothing, or something else is there."""
+    record = read_json(run.folder / SUBMITTED) or {}
+    jobs, processes = record.get("jobs"), record.get("processes", [])
+    right = isinstance(record.get("cluster"), str) and isinstance(jobs, list)
+    right = right and all(isinstance(job, str) for job in jobs) and isinstance(processes, list)
+    return record if right and all(isinstance(one, dict) for one in processes) else None
 
 
 class Queue:
@@ -37,7 +46,7 @@ class Queue:
 
     def holds(self, run: Run) -> bool:
         """Whether a job that waits or works has the run."""
-        record = read_json(run.folder / SUBMITTED)
+        record = _record(run)
         if record is None:
             return False
         if record["cluster"] == "slurm":

@@ -4,6 +4,7 @@ Both hold five batches for training and one for testing, of 10,000 images each, 
 differs between the two. Nothing is unpacked: batches are read out of the archive one at a time.
 """
 
+import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,7 +31,27 @@ URL = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVE = "cifar-10-binary.tar.gz"  # 170,052,171 bytes
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
+# What tarfile raises for archives that are damaged or cut short, in whatever way they are packed.
+DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
+
 Read = Callable[[], bytes]
+
+
+class Member(tarfile.TarInfo):
+    """A member of an archive, whose extended headers are read into memory whole: short ones."""
+
+    LONGEST = 2**20  # bytes
+    EXTENDED = (
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    )
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in cls.EXTENDED and member.size > cls.LONGEST:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
 
 
 def download_cifar10() -> Path:
@@ -58,9 +79,12 @@ def is_cifar10(path: Path) -> bool:
     if path.is_dir():
         return any(_batch(file.name) for file in _inside(path))
     try:
-        return path.is_file() and tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error):  # compressed, and cut short near its beginning
-        return True
+        with tarfile.open(path, tarinfo=Member):
+            return True
+    except tarfile.TarError:
+        return False
+    except DAMAGE:  # compressed, and cut short near its beginning
+        return path.is_file()
 
 
 def open_cifar10(path: Path, options: Options) -> Original:
@@ -112,14 +136,14 @@ def _in_folder(path: Path) -> dict[str, Read]:
 def _in_archive(path: Path) -> dict[str, Read]:
     """As `_in_folder`. Members' folders are of no account, and links are passed over."""
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=Member) as archive:
             members = [member for member in archive if member.isreg()]
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except DAMAGE as error:
         raise Refused(f"'{path}' is damaged or cut short: fetch it again") from error
 
     def reader(member: tarfile.TarInfo) -> Read:
         def read() -> bytes:
-            with tarfile.open(path) as archive:
+            with tarfile.open(path, tarinfo=Member) as archive:
                 return archive.extractfile(member).read()
 
         return read
@@ -153,16 +177,7 @@ def _content(path: Path, file: str, read: Read) -> Chunk:
         if pixels.dtype != np.uint8 or labels.shape != (IMAGES,):
             raise ValueError(f"{labels.shape} labels of {pixels.dtype}")
         return pixels.reshape(IMAGES, *SHAPE), labels.astype(np.int64)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        tarfile.TarError,
-        zlib.error,
-    ) as error:
+    except (*DAMAGE, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error} in it" if isinstance(error, KeyError) else f"{error}"
         raise Refused(
             f"{file} of '{path}' is damaged or not CIFAR-10's ({reason[:200]}): fetch it again"

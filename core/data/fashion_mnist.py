@@ -25,6 +25,7 @@ PUBLISHED_SHA256 = {
     "t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
+LARGEST = 16 + 60_000 * 28 * 28  # bytes of the largest of them; no more is unpacked
 CONTENT_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -107,9 +108,11 @@ def _read_pinned(folder: Path, name: str) -> bytes:
     plain = folder / name
     try:
         if plain.is_file():
-            content = plain.read_bytes()
+            with plain.open("rb") as file:
+                content = file.read(LARGEST + 1)
         else:
-            content = gzip.decompress((folder / f"{name}.gz").read_bytes())
+            with gzip.open(folder / f"{name}.gz") as file:
+                content = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise Refused(f"'{plain}[.gz]' cannot be read: {HOW_TO_GET_FASHION}") from error
     if hashlib.sha256(content).hexdigest() != CONTENT_SHA256[name]:

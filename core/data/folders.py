@@ -1,14 +1,12 @@
 """Images of the user's own: PNG and JPEG files in a folder or a .zip."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from core.data.images import Images
-from core.data.layout import UNREADABLE, Archive, arrange, mixed, of_split, open_archive
+from core.data.layout import Archive, arrange, mixed, of_split, open_archive, opened
 from core.data.original import Split
 from core.errors import Refused
 
@@ -45,32 +43,31 @@ def load_folder(path: Path, split: Split) -> Images:
 
 def _decode(archive: Archive, names: list[str]) -> torch.Tensor:
     """Decoded images, uint8 [N, C, H, H]; C is 1 when all are 8-bit grey and 3 otherwise."""
-    images = [_decode_one(archive, name) for name in names]
-    first = images[0].shape[:2]
-    if first[0] != first[1]:
-        height, width = first
+    with opened(archive, names[0], head=True) as image:
+        width, height = image.size
+    if width != height:
         raise Refused(f"'{names[0]}' is {width}x{height}, not square: crop the images first")
-    for name, image in zip(names, images, strict=True):
-        if image.shape[:2] != first:
-            (h, w), (height, width) = first, image.shape[:2]
-            raise Refused(
-                f"'{names[0]}' is {w}x{h} but '{name}' is {width}x{height}: "
-                "resize all images to one size"
-            )
+    # Sizes are compared before pixels are decoded: one that does not fit costs no memory.
+    images = [_decode_one(archive, name, (width, height), names[0]) for name in names]
     channels = max(image.shape[2] for image in images)
-    pixels = np.empty((len(images), channels, *first), np.uint8)
+    pixels = np.empty((len(images), channels, height, width), np.uint8)
     for target, image in zip(pixels, images, strict=True):
         target[:] = image.transpose(2, 0, 1)  # grey among RGB is repeated over the channels
     return torch.from_numpy(pixels)
 
 
-def _decode_one(archive: Archive, name: str) -> np.ndarray:
-    """One image, uint8 [H, W, C]: C = 1 from 8-bit grey files, C = 3 from all others."""
-    try:
-        with Image.open(io.BytesIO(archive.read(name))) as image:
-            if image.mode == "L":
-                return np.asarray(image)[:, :, None]
-            return np.asarray(image.convert("RGB"))
-    except UNREADABLE as error:
-        message = f"'{name}' in '{archive.path}' is no readable image: replace or remove it"
-        raise Refused(message) from error
+def _decode_one(archive: Archive, name: str, size: tuple[int, int], first: str) -> np.ndarray:
+    """One image, uint8 [H, W, C]: C = 1 from 8-bit grey files, C = 3 from all others.
+
+    size: width and height, as those of the file `first`.
+    """
+    with opened(archive, name) as image:
+        if image.size != size:
+            (w, h), (width, height) = size, image.size
+            raise Refused(
+                f"'{first}' is {w}x{h} but '{name}' is {width}x{height}: "
+                "resize all images to one size"
+            )
+        if image.mode == "L":
+            return np.asarray(image)[:, :, None]
+        return np.asarray(image.convert("RGB"))

@@ -10,6 +10,9 @@ from core.errors import Refused
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
+PIECE = 2**20  # bytes of a file that are held at a time
+
+
 def is_image(name: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> bool:
     """Whether a path relative to the data set's folder or .zip is an image, and not hidden."""
     parts = name.split("/")
@@ -32,14 +35,21 @@ def content_digest(path: Path) -> str:
             if not is_image(name):
                 continue
             content.update(f"{name}\0{file.stat().st_size}\0".encode())
-            content.update(file.read_bytes())
+            with file.open("rb") as picture:
+                while piece := picture.read(PIECE):
+                    content.update(piece)
     elif path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for entry in sorted(archive.infolist(), key=lambda e: e.filename):
-                if not is_image(entry.filename):
-                    continue
-                # A .zip carries a checksum of every file.
-                content.update(f"{entry.filename}\0{entry.file_size}\0{entry.CRC}\0".encode())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = sorted(archive.infolist(), key=lambda e: e.filename)
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+            raise Refused(f"data_path={path} is a damaged .zip: replace it") from error
+        for entry in entries:
+            if not is_image(entry.filename):
+                continue
+            # A .zip carries a checksum of every file.
+            about = f"{entry.filename}\0{entry.file_size}\0{entry.CRC}\0"
+            content.update(about.encode(errors="surrogateescape"))
     else:
         raise Refused(
             f"data_path={path} is neither a folder nor a .zip of images nor a file that "

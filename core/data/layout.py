@@ -1,8 +1,11 @@
 """Which files of a folder or .zip are images, of which split and class, and in which order."""
 
+import io
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +20,12 @@ from core.randomness import numpy_generator
 
 HOLD_OUT = 10  # without splits, one image in so many is a test image
 SPLITS = {"train": "train", "test": "test"}  # first directory -> split
+FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called, Pillow tries no others
+# What Pillow brings to 8-bit RGB as it should; an alpha channel is left out, as in OpenAI's code.
+MODES = frozenset({"L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "1", "CMYK", "YCbCr"})
 LARGEST = 2**28  # bytes of an image file; what claims more is no image that anybody trains on
+# Pillow's own bound; it warns of more, which is refused here in one line.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 # What zipfile, NumPy and Pillow raise for missing and damaged files.
 UNREADABLE = (
@@ -174,3 +182,32 @@ def mixed(n: int, split: Split) -> np.ndarray:
     Always the same one, for the first few of a split shall not be of one class.
     """
     return numpy_generator(0, "order of files", split).permutation(n)
+
+
+@contextmanager
+def opened(archive: Archive, name: str, head: bool = False) -> Iterator[Image.Image]:
+    """A picture whose pixels are decoded when they are asked for; head: they will not be.
+
+    Refused, here and for what is raised while it is used: a file that is none of FORMATS or is
+    damaged, has more pixels than MAX_IMAGE_PIXELS, or levels beyond a byte.
+    """
+    where = f"'{name}' in '{archive.path}'"
+    try:
+        file = archive.open(name) if head else io.BytesIO(archive.read(name))
+        with file, Image.open(file, formats=FORMATS) as picture:
+            (width, height), most = picture.size, Image.MAX_IMAGE_PIXELS
+            if most and width * height > most:  # Pillow itself refuses twice as many
+                raise Image.DecompressionBombError
+            if picture.mode not in MODES:
+                raise Refused(
+                    f"{where} has levels of more than 8 bits (mode {picture.mode}), of which "
+                    "nothing says what is white: save it with levels from 0 to 255"
+                )
+            yield picture
+    except Image.DecompressionBombError as error:
+        raise Refused(
+            f"{where} has more than the {Image.MAX_IMAGE_PIXELS:,} pixels "
+            "that are taken for a picture: shrink or remove it"
+        ) from error
+    except UNREADABLE as error:
+        raise Refused(f"{where} is no readable image: replace or remove it") from error

@@ -8,7 +8,7 @@ import torch
 
 from core.data.images import Images
 from core.data.original import Split
-from core.data.prepared import read_header
+from core.data.prepared import read_header, refuse_labels
 
 
 def load_prepared(path: Path, split: Split) -> Images:
@@ -23,6 +23,7 @@ def load_prepared(path: Path, split: Split) -> Images:
     if header.classes:
         begin, _ = header.places[f"{split}.labels"]
         labels = np.fromfile(path, "<i8", header.count[split], offset=begin).astype(np.int64)
+        refuse_labels(labels, path, len(header.classes))
         labels = torch.from_numpy(labels)
     with warnings.catch_warnings():
         # PyTorch cannot mark a tensor as read-only; images are never written to.

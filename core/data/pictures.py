@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from core.data.downsample import downsampled, middle
 from core.data.layout import (
@@ -19,12 +18,12 @@ from core.data.layout import (
     mixed,
     of_split,
     open_archive,
+    opened,
 )
 from core.data.original import CHUNK, Chunk, Options, Original, Split
 from core.errors import Refused
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-FORMATS = ("PNG", "JPEG", "WEBP")  # whatever a file is called, Pillow tries no others
 TABLE = "labels.csv"
 _LABELS = "give auto, folders, names, none or a table FILE.csv"
 
@@ -158,34 +157,18 @@ def _form(archive: Archive, options: Options, threads: int, looked: Progress) ->
 
 def _head(archive: Archive, name: str) -> tuple[str, tuple[int, int]]:
     """A picture's mode and sides, without its pixels."""
-    try:
-        with archive.open(name) as file, Image.open(file, formats=FORMATS) as picture:
-            (width, height), most = picture.size, Image.MAX_IMAGE_PIXELS
-            if most and width * height > most:  # Pillow itself refuses twice as many
-                raise Image.DecompressionBombError
-            return picture.mode, picture.size
-    except Image.DecompressionBombError as error:
-        raise Refused(
-            f"'{name}' in '{archive.path}' has more than the {Image.MAX_IMAGE_PIXELS:,} pixels "
-            "that are taken for a picture: shrink or remove it"
-        ) from error
-    except UNREADABLE as error:
-        message = f"'{name}' in '{archive.path}' is no readable image: replace or remove it"
-        raise Refused(message) from error
+    with opened(archive, name, head=True) as picture:
+        return picture.mode, picture.size
 
 
 def _decoded(archive: Archive, name: str, size: int, channels: int, options: Options) -> np.ndarray:
     """One picture as an image, uint8 [C, size, size]. Colours are what `load_folder` makes them."""
-    try:
-        with Image.open(io.BytesIO(archive.read(name)), formats=FORMATS) as picture:
-            picture = picture if picture.mode == "L" else picture.convert("RGB")
-            if channels == 1 and picture.mode != "L":
-                picture = picture.convert("L")  # luma of ITU-R BT.601
-            picture = downsampled(picture, size) if options.size else middle(picture, size)
-            pixels = np.asarray(picture)
-    except UNREADABLE as error:
-        message = f"'{name}' in '{archive.path}' is no readable image: replace or remove it"
-        raise Refused(message) from error
+    with opened(archive, name) as picture:
+        picture = picture if picture.mode == "L" else picture.convert("RGB")
+        if channels == 1 and picture.mode != "L":
+            picture = picture.convert("L")  # luma of ITU-R BT.601
+        picture = downsampled(picture, size) if options.size else middle(picture, size)
+        pixels = np.asarray(picture)
     if pixels.ndim == 2:  # grey among RGB is repeated over the channels
         return np.broadcast_to(pixels, (channels, size, size))
     return pixels.transpose(2, 0, 1)

@@ -114,10 +114,9 @@ def read_header(path: Path) -> Prepared:
     """The header of a prepared file; Refused unless it is whole and the file as long as it says."""
     try:
         with open(path, "rb") as file:
+            real = os.fstat(file.fileno()).st_size
             content = file.read(8)
-            length = int.from_bytes(content, "little")
-            content += file.read(min(length, LONGEST))
-            real = file.seek(0, os.SEEK_END)
+            content += file.read(min(int.from_bytes(content, "little"), LONGEST, real))
         values = json.loads(content[8:])
         metadata = values["__metadata__"]
         count, channels, size, _ = values["train.pixels"]["shape"]
@@ -133,13 +132,29 @@ def read_header(path: Path) -> Prepared:
         right = header.encoded() == content
     except OSError as error:
         raise Refused(f"'{path}' cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(f"'{path}' is damaged, its header is not whole: {AGAIN}") from error
+    if not _sensible(header):
+        raise Refused(f"'{path}' has a header that no prepared file has: {AGAIN}")
     if not right:
         raise Refused(f"'{path}' is damaged, its header's checksum is another: {AGAIN}")
     if real != header.bytes:
         raise Refused(f"'{path}' has {real:,} bytes instead of {header.bytes:,}: {AGAIN}")
     return header
+
+
+def _sensible(header: Prepared) -> bool:
+    """Whether it describes images: anybody can write a header with a right checksum."""
+    numbers = (header.channels, header.size, *header.count.values())
+    made = header.made
+    return (
+        all(type(n) is int and n > 0 for n in numbers)
+        and header.channels in (1, 3)
+        and all(isinstance(name, str) for name in header.classes)
+        and isinstance(made, dict)
+        and isinstance(made.get("source"), str)
+        and isinstance(made.get("options"), dict)
+    )
 
 
 def blank(original: Original, made: dict) -> Prepared:
@@ -173,7 +188,7 @@ def write(path: Path, original: Original, made: dict, progress: Callable[[int], 
                 raise Refused(f"'{original.name}' has {taken} {split} images, not {shape[0]}")
             if original.classes:
                 labels = np.concatenate(labels).astype("<i8")
-                _refuse_labels(labels, original)
+                refuse_labels(labels, original.name, len(original.classes))
                 checksum.update(labels)
                 file.seek(header.places[f"{split}.labels"][0])
                 file.write(labels)
@@ -190,10 +205,11 @@ def _form(header: Prepared) -> tuple:
     return header.channels, header.size, header.classes, header.count
 
 
-def _refuse_labels(labels: np.ndarray, original: Original) -> None:
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(original.classes):
+def refuse_labels(labels: np.ndarray, what: object, classes: int) -> None:
+    """Refused when a label is of none of the classes."""
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         found = f"{labels.min()} to {labels.max()}"
-        raise Refused(f"'{original.name}' has labels from {found} of {len(original.classes)}")
+        raise Refused(f"'{what}' has labels from {found} of {classes}")
 
 
 def verify(path: Path, progress: Callable[[int], None] = lambda done: None) -> Prepared:

@@ -83,7 +83,7 @@ def export(folder: Path, to: Path, sampler: str = "ancestral") -> TrainConfig:
         raise Refused(f"{to} exists: name a new folder")
     try:
         config = from_dict(TrainConfig, json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(f"{folder} is no run: give a folder of results/runs/") from error
     trained = load_trained(folder, config, 1.0, 0, Housekeeping(device="cpu"))
     settings, weights = unet_files(trained, sampler)

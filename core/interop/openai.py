@@ -82,7 +82,10 @@ def from_openai(model: UNet, state: Mapping[str, Tensor], what: object) -> dict[
     found = [f"{_listed(of)} {of_what}" for of_what, of in faults.items() if of]
     if found:
         raise Refused(f"{what} does not fit the network: {'; '.join(found)}")
-    return {name: state[theirs].detach().float() for name, theirs in names(model).items()}
+    ours = {name: state[theirs].detach().float() for name, theirs in names(model).items()}
+    if wild := [name for name, x in ours.items() if not torch.isfinite(x).all()]:
+        raise Refused(f"{what} has numbers that are not finite, as in {wild[0]}: download it again")
+    return ours
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -98,7 +101,8 @@ def read(path: Path) -> dict[str, Tensor]:
         reason = str(error).strip().split("\n")[0][:100]
         raise Refused(f"{path} cannot be read as weights ({reason}): download it again") from error
     tensors = isinstance(state, Mapping) and all(
-        isinstance(x, Tensor) and x.is_floating_point() for x in state.values()
+        isinstance(name, str) and isinstance(x, Tensor) and x.is_floating_point()
+        for name, x in state.items()
     )
     if not tensors:
         raise Refused(f"{path} holds other things than weights: give an ema_*.pt or a released .pt")

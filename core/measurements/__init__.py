@@ -93,6 +93,12 @@ def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeep
                 f".images={measurement.images}"
             )
         return images
+    if measurement.neighbours >= min(measurement.images, len(images)):
+        n = min(measurement.images, len(images))
+        raise Refused(
+            f"{measurement.neighbours} neighbours need more than {measurement.neighbours} images, "
+            f"not {n}: lower measure.fd.neighbours"
+        )
     features = extractor_of(measurement, images.channels, images.size, housekeeping)
     dimension = max(view.dimension for view in (features, features.spatial) if view)
     for what, n in (("measure.fd.images", measurement.images), (images.name, len(images))):

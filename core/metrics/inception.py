@@ -107,7 +107,8 @@ def _content(path: str, sha256: str) -> bytes:
     if not sha256 and found not in KNOWN:
         raise Refused(
             f"features_path={path} is neither {' nor '.join(KNOWN.values())}: its distance is no "
-            f"FID; measure.features_sha256={found} takes it all the same"
+            f"FID; measure.features_sha256={found} takes it all the same, and runs the code "
+            "that a TorchScript archive brings: do so only if you know its origin"
         )
     return content
 

@@ -1,7 +1,9 @@
 """Two conversions of the Inception-v3 of 2015 behind one face: pool_3, and a layer of places.
 
 NVIDIA's is a TorchScript archive that brings its own code; PyTorch has deprecated the format, which
-nothing else here knows of. torch-fidelity's is a file of weights for the network in that package.
+nothing else here knows of. What it brings is run, so that core/metrics/inception.py takes none
+whose SHA-256 is neither the published one nor given by the user. torch-fidelity's is a file of
+weights for the network in that package.
 """
 
 import io

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from core.data import arrays
 from core.data.images import Images
 from core.metrics.distances import moments
 from core.metrics.extractor import CHUNK, Extractor, features_of
@@ -129,9 +130,8 @@ def _read(path: Path, dimension: int) -> tuple[np.ndarray, np.ndarray] | None:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Those of the file; none if it is missing or damaged (zip members have CRCs)."""
     try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except Exception:  # NumPy and zipfile raise nearly anything for a damaged file
+        return arrays.read(path)
+    except (OSError, ValueError):
         return {}
 
 
