@@ -31,14 +31,14 @@ HOSTILE = {
     "a loop": ("rows: &a [*a]", "entries, aliases followed"),
     "brackets": (f"rows: {DEEP}", "levels within each other"),
     "indents": ("".join(f"{' ' * i}a:\n" for i in range(3000)), "levels within each other"),
-    "no YAML": ("rows: [", "line 1 is not YAML"),
+    "no YAML": ("rows: [", "read: line 1: expected"),
     "no text": (b"\xff\xfe\x00rows", "is not YAML that can be read"),
     "no mapping": ("[1, 2]", "give `key: value` lines"),
-    "rows of numbers": ("rows: [1, 2]", "rows must be a list of dicts"),
-    "rows as text": ("rows: all", "rows must be a list of dicts"),
-    "a title of rows": ("title: [x]", "title must be a str"),
-    "axes of words": ("axes: {T: 1K}", "axes must be a dict of lists"),
-    "a measurement as text": (ROWS + "measure: {nll: 3}", "measure must be a dict of dicts"),
+    "rows of numbers": ("rows: [1, 2]", "rows, number 1: give a mapping"),
+    "rows as text": ("rows: all", "rows: give a list of rows"),
+    "a title of rows": ("title: [x]", "title: give text"),
+    "axes of words": ("axes: {T: 1K}", "axes.T: give a list"),
+    "a measurement as text": (ROWS + "measure: {nll: 3}", "measure.nll: give a mapping"),
     "a key as a number": (ROWS + "base: {1: 2}", "cannot be a key: quote it"),
     "a terminal's": (ROWS + r'title: "\e]0;x\a"', "has control characters"),
     "a formula": ("rows: [{T: $\\frac}]", "a word cannot have a '$'"),
@@ -133,4 +133,4 @@ def test_the_help_names_a_grid_that_cannot_be_read(here, monkeypatch):
 
     monkeypatch.setattr(experiments.run, "HERE", here)
     (here / "grids" / "mine.yaml").write_text("rows: [")
-    assert "mine.yaml, line 1" in refusal(help_text)
+    assert "line 1: expected" in refusal(help_text)
