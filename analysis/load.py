@@ -6,6 +6,7 @@ come with the code are read instead: never a mixture.
 """
 
 import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
         run = runs.find(cell.run_id, cell.config)
         run.refuse_links()
         state = run.state
+        for path in run.damaged(asked.id for asked in cell.measurements):
+            print(f"warning: {path} is damaged and left out: run the grid again", file=sys.stderr)
         for asked in cell.measurements:
             stored = run.measurement(asked.id) or {}
             result, provenance = stored.get("result", {}), stored.get("provenance") or {}

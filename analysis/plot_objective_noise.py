@@ -20,8 +20,9 @@ from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
 from core.errors import Refused
-from core.training import number, read_log
+from core.training import number
 from experiments.overrides import parse
+from experiments.records import log_of
 
 WIDTH = 3  # logged values to either side that the smooth line averages
 
@@ -34,7 +35,7 @@ def style(words: dict) -> dict:
 
 def learning_curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray] | None:
     """Steps and the bound in bits/dim as logged, the mean over those runs that have all of it."""
-    logs = [read_log(folder / "log.jsonl") for folder in folders]
+    logs = [log_of(folder) for folder in folders]
     longest = max(map(len, logs), default=0)
     whole = [log for log in logs if len(log) == longest]
     if not longest:

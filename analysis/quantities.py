@@ -20,7 +20,8 @@ from analysis.plot_model_size import compute
 from analysis.plot_vlb_terms import Terms, terms
 from analysis.powerlaw import fit
 from core.diffusion.schedules import cosine, linear
-from core.training import number, read_log
+from core.training import number
+from experiments.records import log_of
 
 HOW = ("of", "field", "over", "take", "quantity", "closed", "arguments")
 
@@ -104,7 +105,7 @@ def decades(results: Results, lines: pd.DataFrame) -> float:
 
 def _second_half(lines: pd.DataFrame) -> np.ndarray:
     """The bound on training batches as logged in the second half of the training."""
-    logged = [number(entry.get("vlb")) for entry in read_log(lines["folder"].iloc[0] / "log.jsonl")]
+    logged = [number(entry.get("vlb")) for entry in log_of(lines["folder"].iloc[0])]
     return np.array(logged[len(logged) // 2 :])
 
 

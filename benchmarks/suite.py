@@ -113,7 +113,8 @@ def many_runs(seeds: int, root: Path) -> Iterator[Line]:
     words = [STUDY, f"seeds={list(request.seeds)}".replace(" ", ""), f"results={root}"]
     runs_word = f"{len(grid.cells):,} runs"
     yield at_most(f"{runs_word}: expanding and listing, s", timed(RUN, *words, "list=true"), 3.0)
-    Analysis([grid], parse(words)).mark(time.time())  # else its scripts would run as well
+    analysis = Analysis([grid], parse(words))
+    analysis.mark(analysis.made_of())  # else its scripts would run as well
     yield at_most(f"{runs_word}: launching a finished grid, s", timed(RUN, *words), 2.0)
     spent, peak = json.loads(_output("benchmarks.suite", *words))
     yield at_most(f"{runs_word}: loading all measurements into the frame, s", spent, 5.0)

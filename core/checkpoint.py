@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -28,6 +29,9 @@ def save(folder: Path, kind: str, step: int, state: dict) -> Path:
             os.fsync(file.fileno())
         path = folder / f"{kind}-{step:08d}.{_digest(temporary)}.pt"
         os.replace(temporary, path)
+        for other in folder.glob(f"{kind}-{step:08d}.*.pt"):
+            if other != path:  # damaged, or else nobody would have come to this step again
+                other.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         # torch reports a failed write as a RuntimeError whose cause is lost.
@@ -80,25 +84,44 @@ def fitting(where: Path) -> Iterator[None]:
         ) from error
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the file is what was written; read once as long as it does not change."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return False
+    return _is_whole(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _is_whole(path: Path, *seen: int) -> bool:
+    return _digest(path) == path.name.split(".")[-2]
+
+
+def step_of(path: Path) -> int:
+    """The step that a checkpoint is of."""
+    return int(path.name.partition(".")[0].rpartition("-")[2])
+
+
 def paths(folder: Path, kind: str) -> list[Path]:
     """The checkpoints of one kind in a folder, newest first."""
     return sorted(folder.glob(f"{kind}-*.pt"), reverse=True)
 
 
-def newest(folder: Path, kind: str) -> dict | None:
-    """The newest checkpoint that is whole; None when there is none at all.
+def newest(folder: Path, kind: str, before: int | None = None) -> dict | None:
+    """The newest checkpoint that is whole, of a step before the given one; None without any.
 
-    A damaged one is passed over with a warning; when all are damaged, Refused.
+    Damaged ones are passed over with a warning.
     """
-    damaged = None
     for path in paths(folder, kind):
-        try:
+        if before is not None and step_of(path) >= before:
+            continue
+        if is_whole(path):
             return load(path)
-        except Refused as error:
-            damaged = error
-            print(f"warning: {path.name} is damaged; looking for an older one", file=sys.stderr)
-    if damaged:
-        raise damaged
+        print(
+            f"warning: {path} is damaged; the one before it is taken, or the first step",
+            file=sys.stderr,
+        )
     return None
 
 

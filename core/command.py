@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from core.errors import Refused
+from core.errors import Refused, unwritable_is_said
 
 
 def start(
@@ -23,7 +23,9 @@ def start(
         if {"-h", "--help", "help"} & set(words) or (needs_words and not words):
             print(text() if text else main.__globals__["__doc__"].strip(), flush=True)
             sys.exit(0)
-        sys.exit(main(words))
+        with unwritable_is_said(os.getcwd()):
+            code = main(words)
+        sys.exit(code)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)

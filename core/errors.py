@@ -1,5 +1,9 @@
 """The exceptions that a user is meant to read."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 LONGEST = 1600  # characters of a message
 
 
@@ -33,6 +37,23 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+class Unwritable(Refused):
+    """A place where nothing can be written: a read-only file system, no permission, no folder."""
+
+    def __init__(self, path: object, why: object, code: int = 1, lasting: bool = False):
+        why = getattr(why, "strerror", None) or why
+        super().__init__(
+            f"could not write {path}: {why}; make it writable or name another place, such as "
+            "results=FOLDER",
+            code,
+            lasting,
+        )
+        self.path, self.why = path, str(why)
+
+    def __reduce__(self):
+        return Unwritable, (self.path, self.why)
+
+
 class DiskFull(Refused):
     """Nothing else can be written either: a launch ends here instead of failing run by run."""
 
@@ -47,3 +68,16 @@ class DiskFull(Refused):
 
     def __reduce__(self):
         return DiskFull, (self.path,)
+
+
+@contextmanager
+def unwritable_is_said(place: object) -> Iterator[None]:
+    """Around what writes to a place: a full disk becomes DiskFull, one that refuses Unwritable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(error.filename or place) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise Unwritable(error.filename or place, error) from error
+        raise

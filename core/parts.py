@@ -5,6 +5,7 @@ computed by whoever claims it first, and a part that is there is never computed 
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -108,7 +109,7 @@ def _save(path: Path, content: Arrays) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **content)
+            np.savez(file, **content, names=sorted(content))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -117,9 +118,16 @@ def _save(path: Path, content: Arrays) -> None:
 
 
 def _load(path: Path) -> Arrays | None:
-    """The arrays of a part, whose checksums a zip archive has; deleted when they do not fit."""
+    """The arrays of a part; deleted when it is damaged.
+
+    A zip archive has checksums of its members, and `names` says which there are.
+    """
     try:
-        return arrays.read(path)
+        found = arrays.read(path)
+        if "names" in found and found.pop("names").tolist() == sorted(found):
+            return found
     except (OSError, ValueError):
-        path.unlink(missing_ok=True)
-        return None
+        pass
+    print(f"warning: {path} is damaged; computed again", file=sys.stderr)
+    path.unlink(missing_ok=True)
+    return None

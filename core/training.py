@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -50,13 +51,22 @@ def train(
     """
     kind = GANTrainer if config.objective.name == "gan" else Trainer
     trainer = kind(config, images, housekeeping, ranks)
-    steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"
+    steps, checkpoints = config.optim.steps, folder / "checkpoints"
     kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
-    if state := checkpoint.newest(checkpoints, RESUME):
+    # Not from a step after a snapshot that is missing or damaged.
+    there = {
+        checkpoint.step_of(path)
+        for path in checkpoint.paths(checkpoints, SNAPSHOT)
+        if checkpoint.is_whole(path)
+    }
+    before = min(kept_steps - there, default=None)
+    state = checkpoint.newest(checkpoints, RESUME, before) or {}
+    if state:
         with checkpoint.fitting(checkpoints):
             trainer.load_state_dict(state)
     ranks.check_alike(trainer.step, "last checkpoint's step")
-    ranks.first_only(lambda: _cut_log(log, trainer.step))
+    lines = _Log(folder / "log.jsonl")
+    ranks.first_only(lambda: lines.begin(trainer.step, state.get("log")))
 
     def diverged() -> Refused:
         good = checkpoint.paths(checkpoints, RESUME)
@@ -74,7 +84,7 @@ def train(
         state = trainer.state_dict()
 
         def write() -> None:
-            checkpoint.save(checkpoints, RESUME, trainer.step, state)
+            checkpoint.save(checkpoints, RESUME, trainer.step, state | {"log": lines.text})
             checkpoint.keep_newest(checkpoints, RESUME, 2)
 
         ranks.first_only(write)
@@ -92,7 +102,7 @@ def train(
             words = f"loss {line['loss']:.4f}"
             seconds = (time.monotonic() - began) / (step - first)
             line |= {"seconds_per_step": round(seconds, 5)}
-            ranks.first_only(partial(_append, log, line))
+            ranks.first_only(partial(lines.add, line))
         progress(step, steps, words)
         if step in kept_steps:
             if not trainer.finite():
@@ -144,14 +154,34 @@ def number(value: Any) -> float:
     return float(value) if fine else math.nan
 
 
-def _append(path: Path, line: dict) -> None:
-    with open(path, "a") as file:
-        file.write(json.dumps(line) + "\n")
+class _Log:
+    """The log that a training writes. Its checkpoints have it too: the file may be damaged."""
 
+    def __init__(self, path: Path):
+        self.path, self.text = path, ""
 
-def _cut_log(path: Path, step: int) -> None:
-    """Drops the lines written after the checkpoint that training continues from."""
-    kept = [line for line in read_log(path) if line["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(temporary, path)
+    def begin(self, step: int, text: str | None) -> None:
+        """As it was at the checkpoint of this step that training continues from.
+
+        text: None where that is of a version that kept no log; then the file is cut.
+        """
+        if text is None and step == 0:
+            text = ""
+        elif text is None:
+            kept = (line for line in read_log(self.path) if line["step"] <= step)
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+        elif self.path.exists() and not self.path.read_bytes().startswith(text.encode()):
+            print(f"warning: {self.path} is damaged; restored", file=sys.stderr)
+        self.text = text
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(text)
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def add(self, line: dict) -> None:
+        text = json.dumps(line) + "\n"
+        self.text += text
+        with open(self.path, "a") as file:
+            file.write(text)

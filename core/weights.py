@@ -4,6 +4,7 @@ Smaller than a snapshot, and readable by any tool: the first average of the weig
 names of the network's parameters.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,12 +14,25 @@ from safetensors.torch import save
 
 from core.errors import Refused
 
+MALFORMED = TypeError, LookupError, ValueError, RecursionError, AttributeError
+KEYS = {"images", "step", "config"}  # of what a file says of its weights
+
 
 def to_bytes(snapshot: dict) -> bytes:
     """A file's content, of a snapshot (core/trainer.py)."""
     about = {key: json.dumps(snapshot[key]) for key in ("images", "step")}
+    about["config"] = snapshot["config"]
     tensors = {name: x.contiguous() for name, x in snapshot["ema"]["0"].items()}
-    return save(tensors, about | {"config": snapshot["config"]})
+    return save(tensors, about | {"sha256": _digest(tensors, about)})
+
+
+def _digest(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> str:
+    """SHA-256 of all that a file says, whatever the order."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, x in sorted(tensors.items()):
+        digest.update(f"{name} {x.dtype} {list(x.shape)}".encode())
+        digest.update(x.view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def alike(a: dict, b: dict) -> bool:
@@ -29,12 +43,18 @@ def alike(a: dict, b: dict) -> bool:
 
 
 def read(path: Path) -> dict:
-    """A snapshot whose only weights are its first average. Refused when the file is damaged."""
+    """A snapshot whose only weights are its first average. Refused when the file is damaged.
+
+    Files of earlier versions have no checksum and are taken as they are.
+    """
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        checksum = about.pop("sha256", None)
+        if checksum != _digest(tensors, about) and not (checksum is None and set(about) == KEYS):
+            raise ValueError("another checksum")
         found = {key: json.loads(about[key]) for key in ("images", "step")}
         return found | {"config": about["config"], "ema": {"0": tensors}}
-    except (SafetensorError, OSError, TypeError, LookupError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, *MALFORMED) as error:
         raise Refused(f"{path} is missing or damaged: restore it from git", 1) from error

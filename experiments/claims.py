@@ -25,8 +25,9 @@ BEAT = 20.0  # seconds between two touches
 SILENCE = 6 * BEAT  # without a touch for so long, an unseen holder counts as dead
 
 REMOVING = 10.0  # seconds that nobody needs to remove a claim
+TICK = 2 * 10**9  # nanoseconds: no file system's time stamps are coarser
 
-# Claims of unseen holders that this process has waited for: path -> (token, touched, since when).
+# Files of others that this process has waited for: path -> (token, touched, since when).
 _watched: dict[Path, tuple[str | None, int, float]] = {}
 # Touches of unseen holders when this process first saw them: (path, token) -> time.
 _first_touch: dict[tuple[Path, str | None], int] = {}
@@ -59,7 +60,7 @@ class Claim:
                     self.lost.set()
                 if self._released.is_set() or self.lost.is_set():
                     return
-                os.utime(self.path)
+                _touch(self.path)
 
     def _mine(self) -> bool:
         return _record(self.path).get("token") == self.token
@@ -86,7 +87,7 @@ def acquire(path: Path) -> Claim | None:
     if _seen_from_here(record):
         dead = not process_lives(record)
     else:
-        dead = _silent(path, record.get("token"))
+        dead = _untouched(path, record.get("token")) >= SILENCE
     return _make(path) if dead and _remove(path, record.get("token")) else None
 
 
@@ -101,7 +102,7 @@ def alive(path: Path) -> bool:
         return False
     if _seen_from_here(record):
         return process_lives(record)
-    return _age(path) < SILENCE
+    return abs(_age(path)) < SILENCE  # one from the future is from before a clock was set back
 
 
 def surely_alive(path: Path) -> bool:
@@ -178,7 +179,7 @@ def _remove(path: Path, token: str | None) -> bool:
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        if _age(lock) > REMOVING:  # who made it was killed in these few microseconds
+        if _untouched(lock, None) > REMOVING:  # who made it was killed in these few microseconds
             lock.unlink(missing_ok=True)
         return False
     except FileNotFoundError:  # the folder itself is gone
@@ -192,17 +193,26 @@ def _remove(path: Path, token: str | None) -> bool:
         lock.unlink(missing_ok=True)
 
 
-def _silent(path: Path, token: str | None) -> bool:
-    """Whether this process has seen the claim untouched for SILENCE, by its own steady clock."""
+def _touch(path: Path) -> None:
+    """Moves the file's time stamp, also by a clock that stands still, or was set back, or whose
+    ticks are coarse: who waits for the claim sees that it has moved, and nothing else."""
+    before = path.stat().st_mtime_ns
+    os.utime(path)
+    if path.stat().st_mtime_ns == before:
+        os.utime(path, ns=(before, before + TICK))
+
+
+def _untouched(path: Path, token: str | None) -> float:
+    """Seconds that this process has seen the file untouched for, by its own steady clock."""
     try:
         touched = path.stat().st_mtime_ns
     except OSError:
-        return False
+        return 0.0
     now = time.monotonic()
     seen = _watched.get(path)
     if seen is None or seen[:2] != (token, touched):
         _watched[path] = seen = (token, touched, now)
-    return now - seen[2] >= SILENCE
+    return now - seen[2]
 
 
 def _age(path: Path) -> float:

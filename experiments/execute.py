@@ -1,5 +1,6 @@
 """What one job does: train a run if needed, then take each missing measurement."""
 
+import hashlib
 import io
 import shutil
 import time
@@ -11,21 +12,22 @@ from typing import Literal
 import numpy as np
 import torch
 
+from core import checkpoint
 from core.build import device, training_images
 from core.config import Housekeeping, TrainConfig, metric_of, to_dict
 from core.distributed import ALONE, Ranks
-from core.errors import Refused
+from core.errors import Refused, unwritable_is_said
 from core.measurements import Result, in_parts, measure
 from core.parts import Work
 from core.trained import snapshot_path
 from core.training import Interrupted, train
-from experiments import claims, provenance
+from experiments import claims, provenance, records
 from experiments.asked import Asked
 from experiments.claims import Claim
-from experiments.files import write_bytes, write_json
+from experiments.files import read_json, write_bytes, write_json
 from experiments.reference import adopt, adopted, enough
 from experiments.runs import Run
-from experiments.stages import Course, Lost, acquire, disk_full_is_said, working
+from experiments.stages import Course, Lost, acquire, working
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,30 @@ class Task:
 
     @property
     def needs_training(self) -> bool:
-        """Whether the weights that it takes are not on this disk."""
-        steps = self.config.optim.steps
+        """Whether the weights that it takes or its records are not whole on this disk."""
+        mark = self.run.trained and not records.damaged(self.run.folder)
+        return not mark or self.lacks_weights
+
+    @property
+    def lacks_weights(self) -> bool:
+        """Whether it is trained, and a measurement that is missing needs weights that are not."""
         if not self.run.trained:
-            return True
+            return False
         if adopted(self.run) and not enough(self.missing):
             return True
+        return any(path is None or not checkpoint.is_whole(path) for path in self._snapshots)
+
+    @property
+    def _snapshots(self) -> list[Path | None]:
         ats = {*self.also_at, *(a.settings.at for a in self.missing)}
-        return any(snapshot_path(self.run.folder, at, steps) is None for at in ats)
+        steps = self.config.optim.steps
+        return [snapshot_path(self.run.folder, at, steps) for at in sorted(ats)]
+
+    @property
+    def damaged(self) -> list[Path]:
+        """Files of the run that are not as they were written, of those that it needs."""
+        found = self.run.damaged(asked.id for asked in self.asked)
+        return found + [path for path in self._snapshots if path and not checkpoint.is_whole(path)]
 
     def partner(self, asked: Asked) -> "Task | None":
         """The training that a measurement needs besides its own run's."""
@@ -76,6 +94,11 @@ def execute(task: Task, course: Course) -> str:
     that would come again is written to the run's folder. With several `course.ranks` all of them
     call this for the training of one run; measurements are taken by each on its own.
     """
+    with unwritable_is_said(task.run.folder):
+        return _execute(task, course)
+
+
+def _execute(task: Task, course: Course) -> Literal["done", "busy"]:
     ranks = course.ranks
     _open(task, ranks)
     if task.part != "measurements":
@@ -100,12 +123,11 @@ def _patient(course: Course) -> Course:
 def _open(task: Task, ranks: Ranks) -> None:
     """The run's folder, which is of its configuration and says so."""
     run = task.run
-    with disk_full_is_said(run.folder):
-        run.refuse_links(run.folder.parent.parent)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.check_drift(task.config)
-        if ranks.writes and not (run.folder / "config.json").exists():
-            write_json(run.folder / "config.json", to_dict(task.config))
+    run.refuse_links(run.folder.parent.parent)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.check_drift(task.config)
+    if ranks.writes and read_json(run.folder / records.CONFIG) is None:
+        write_json(run.folder / records.CONFIG, to_dict(task.config))
 
 
 def _train(task: Task, course: Course) -> bool:
@@ -128,6 +150,7 @@ def _train(task: Task, course: Course) -> bool:
     try:
         told = nullcontext(course.report)
         with working(run, "", course, claim) if ranks.writes else told as report:
+            ranks.first_only(lambda: records.restore(run.folder))
             (training,) = ranks.any(ranks.writes and task.needs_training)
             if training:  # others may have done it since
                 _train_held(task, replace(course, report=report))
@@ -146,8 +169,7 @@ def _train_held(task: Task, course: Course) -> None:
             code=1,
         )
     if task.housekeeping.weights == "reference":
-        write_json(run.folder / "provenance.json", adopt(run, config, task.missing, task.also_at))
-        write_bytes(run.folder / "trained", b"")
+        records.finish(run.folder, adopt(run, config, task.missing, task.also_at))
         return
     if ranks.writes:
         (run.folder / "trained").unlink(missing_ok=True)
@@ -171,8 +193,7 @@ def _train_held(task: Task, course: Course) -> None:
     def write() -> None:
         record = _record(task, time.monotonic() - began)
         record |= {"images": images.digest(), "processes": ranks.world}
-        write_json(run.folder / "provenance.json", record)
-        write_bytes(run.folder / "trained", b"")
+        records.finish(run.folder, record)
 
     ranks.first_only(write)
 
@@ -240,16 +261,19 @@ def _keep(task: Task, asked: Asked, result: Result, scratch: Path, seconds: floa
             code=1,
             lasting=True,
         )
+    digest = None
     if result.arrays:
         content = io.BytesIO()
         np.savez_compressed(content, **result.arrays)
         write_bytes(run.arrays(asked.id), content.getvalue())
+        digest = hashlib.sha256(content.getvalue()).hexdigest()
     write_json(
         run.folder / "measurements" / f"{asked.id}.json",
         {
             "metric": metric_of(asked.settings),
             "config": to_dict(asked.settings),
             "result": result.numbers,
+            "arrays_sha256": digest,
             "provenance": _record(task, seconds),
         },
     )

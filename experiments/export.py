@@ -69,6 +69,8 @@ def main(words: list[str]) -> None:
             run = runs.find(cell.run_id, cell.config)
             asked += len(cell.measurements)
             if run.trained:
+                for path in run.damaged(item.id for item in cell.measurements):
+                    raise Refused(f"{path} is damaged: run its grid again, then publish", 1)
                 folder = to / "runs" / run.folder.name
                 done += export(cell, run, folder, cell.seed in given)
     print(f"{done} of {asked} measurements copied to {to}")

@@ -1,22 +1,25 @@
 """Small files: written whole or not at all, and read as what anybody may have written."""
 
 import errno
+import hashlib
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
 
-from core.errors import DiskFull, Refused
+from core.errors import DiskFull, Refused, Unwritable
 
 LARGEST = 2**24  # bytes of a file that is read
+CHECKSUM = "checksum"  # the last key of a JSON file: "sha256:" and the digest of the rest
+LENGTH = 71
 
 
 def read_json(path: Path) -> dict | None:
-    """The object in a JSON file; None when it does not exist or holds no such thing.
+    """The object in a JSON file; None when it does not exist or is not as it was written.
 
-    For what goes with the process that wrote it: claims, progress. Numbers are finite and of 64
-    bits at most.
+    Numbers are finite and of 64 bits at most. Files of earlier versions have no checksum and are
+    taken as they are.
     """
     try:
         with open(path, "rb") as file:
@@ -26,7 +29,13 @@ def read_json(path: Path) -> dict | None:
         found = json.loads(content, parse_constant=_no, parse_float=_real, parse_int=_whole)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    last, value = list(found.items())[-1] if found else ("", None)
+    if last == CHECKSUM or (isinstance(value, str) and len(value) == LENGTH):  # or its name is hurt
+        del found[last]
+        return found if (last, value) == (CHECKSUM, _checksum(found)) else None
+    return found
 
 
 def read_record(path: Path, **kinds: type | tuple[type, ...]) -> dict | None:
@@ -63,6 +72,20 @@ def _whole(text: str) -> int:
     return number if -(2**63) <= number < 2**63 else _no(text)
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether there is a JSON file that is not as it was written."""
+    return read_json(path) is None and path.is_file()
+
+
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or written to; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Atomic: the file has its old content or the new one, never a part.
 
@@ -85,6 +108,22 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> None:
-    """As `write_bytes`."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    """As `write_bytes`; with a checksum, by which `read_json` knows damage."""
+    content = {key: value for key, value in content.items() if key != CHECKSUM}
+    sealed = content | {CHECKSUM: _checksum(content)}
+    text = json.dumps(sealed, indent=1, allow_nan=False) + "\n"
     write_bytes(path, text.encode(), durable)
+
+
+def _checksum(content: dict) -> str:
+    text = json.dumps(content, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder where it is missing; Refused unless a file can be written in it."""
+    try:
+        write_bytes(folder / ".writable", b"?")
+        (folder / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise Unwritable(folder, error) from error

@@ -27,8 +27,8 @@ from core.errors import Refused
 from core.interop import openai
 from core.interop.released import CHANNELS, Released, named, recognised
 from core.training import SNAPSHOT
-from experiments import provenance
-from experiments.files import read_json, write_bytes, write_json
+from experiments import provenance, records
+from experiments.files import read_json, write_json
 from experiments.grid import expand
 from experiments.overrides import ROOT, dotted, parse
 from experiments.runs import Run, Runs, digest
@@ -68,8 +68,7 @@ def import_file(path: Path, results: Path, data_path: str = "", model: str = "")
         checkpoint.save(made / "checkpoints", SNAPSHOT, released.steps, snapshot)
         seconds = time.monotonic() - began
         record = provenance.record(seconds, "cpu", torch.get_num_threads(), **record)
-        write_json(made / "provenance.json", record)
-        write_bytes(made / "trained", b"")
+        records.finish(made, record)
         # All that can be there is what was asked of it too early: nothing trains such a run.
         shutil.rmtree(run.folder, ignore_errors=True)
         os.rename(made, run.folder)

@@ -16,10 +16,11 @@ from typing import Any
 
 from core.command import start
 from core.config import metric_of, to_dict
-from core.training import number, read_log
+from core.training import number
 from experiments.files import read_json, write_json
 from experiments.grid import Cell, expand_each
 from experiments.overrides import dotted, parse
+from experiments.records import log_of
 from experiments.run import distinct
 from experiments.runs import Run, Runs
 from experiments.sinks import Sink, sink
@@ -31,7 +32,7 @@ def logged(run: Run) -> list[tuple[int, dict[str, float]]]:
     """(step, values) of each line of a run's log."""
     return [
         (entry["step"], {f"train/{k}": v for k, v in entry.items() if k != "step" and _number(v)})
-        for entry in read_log(run.folder / "log.jsonl")
+        for entry in log_of(run.folder)
     ]
 
 

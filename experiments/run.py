@@ -40,8 +40,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.command import start
-from core.errors import Refused
+from core.errors import Refused, unwritable_is_said
 from experiments import profiles, read_yaml
+from experiments.files import check_writable
 from experiments.grid import Cell, Grid, available, expand_each
 from experiments.listing import listing, reason
 from experiments.overrides import Request, of_results, parse
@@ -133,7 +134,8 @@ def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list[st
     for run, cells in everything:
         asked = [item for cell in cells for item in cell.measurements]
         asked = [item for item in asked if item.partner not in failed]
-        if run.trained and all(run.has(item.id) for item in asked):
+        damaged = run.damaged(item.id for item in asked)
+        if run.trained and not damaged and all(run.has(item.id) for item in asked):
             continue
         if run.state == "failed" and request.retry != "failed":
             failed_before.append(run)
@@ -151,9 +153,9 @@ def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | N
     if not todo:
         if not failed_before:
             print(f"{request.grid} at scale {request.scale} is complete: nothing to do. There is:")
-            folders = [run.folder for run, _ in distinct(grids, runs)]
-            if analysis.outdated(folders) and not analysis.write_all():
+            if analysis.outdated() and not analysis.write_all():
                 return 1
+            folders = [run.folder for run, _ in distinct(grids, runs)]
             print(analysis.where() if analysis.commands else "\n".join(map(str, folders)))
         return 1 if failed_before else 0
 
@@ -164,8 +166,11 @@ def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | N
     from experiments.launch import preflight  # late, as above
 
     preflight(tasks, here=profile is None or profile.cluster != "slurm")
+    check_writable(request.results / "runs")
     for task in {t.run.id: t for first in tasks for t in (first, *first.partners)}.values():
-        if task.run.trained and task.needs_training:
+        for path in task.damaged:
+            print(f"warning: {path} is damaged; what it held is made again", file=sys.stderr)
+        if task.lacks_weights:
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
     if profile is None:
         code = launch_here(title, tasks, analysis)
@@ -256,7 +261,8 @@ def main(words: list[str]) -> int:
     if request.plan:
         print(plan(grids, request, runs))
         return 0
-    return launch(grids, request, runs, profile)
+    with unwritable_is_said(request.results):
+        return launch(grids, request, runs, profile)
 
 
 def refuse_cluster_words(request: Request) -> None:

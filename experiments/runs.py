@@ -8,17 +8,19 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
 from core.config import TrainConfig, to_dict
 from core.errors import Refused
-from experiments import claims
-from experiments.files import read_record
+from experiments import claims, records
+from experiments.files import is_damaged, read_json, read_record, stamp
 
 State = Literal["new", "queued", "started", "running", "failed", "trained"]
 ID_LENGTH = 10
@@ -94,10 +96,13 @@ class Run:
         return "started" if "config.json" in names else "new"
 
     def measurement(self, id: str) -> dict | None:
-        """The stored measurement: metric, config, result, provenance; None when missing.
+        """The stored measurement: metric, config, result, provenance; None when it is missing or
+        anything of it is not as it was written.
 
         Refused, naming the file, when it is none, or its number is no number.
         """
+        if not self.has(id):
+            return None
         path, parts = self.folder / "measurements" / f"{id}.json", ("config", "result")
         stored = read_record(path, metric=str, provenance=dict, **dict.fromkeys(parts, dict))
         if stored is None:
@@ -112,22 +117,38 @@ class Run:
 
     @property
     def provenance(self) -> dict:
-        """Of the training; {} before its end. Refused, naming the file, when it is damaged."""
+        """Of the training; {} before its end, or where `damaged` says that it is not whole."""
         path = self.folder / "provenance.json"
-        found = read_record(path) or {}
+        found = read_json(path) or {}
         _check_provenance(path, found)
         return found
 
     def has(self, id: str) -> bool:
-        return (self.folder / "measurements" / f"{id}.json").exists()
+        """Whether the measurement is there, its numbers and arrays as they were written."""
+        numbers, arrays = self._numbers(id), self.arrays(id)
+        seen = stamp(numbers)
+        return seen is not None and _is_whole(numbers, arrays, seen, stamp(arrays))
 
     def arrays(self, id: str) -> Path:
         """Where a measurement's arrays are, when it has any."""
         return self.folder / "measurements" / f"{id}.npz"
 
+    def _numbers(self, id: str) -> Path:
+        return self.folder / "measurements" / f"{id}.json"
+
+    def damaged(self, ids: Iterable[str] = ()) -> list[Path]:
+        """Files that are not as they were written: of the training's records and of these
+        measurements. Weights are looked at when they are needed (core/checkpoint.py)."""
+        found = records.damaged(self.folder)
+        for id in ids:
+            numbers = self._numbers(id)
+            if numbers.exists() and not self.has(id):
+                found.append(numbers if is_damaged(numbers) else self.arrays(id))
+        return found
+
     def check_drift(self, config: TrainConfig) -> None:
         """Refused when the folder was made for another configuration, naming the field."""
-        stored = read_record(self.folder / "config.json")
+        stored = read_json(self.folder / "config.json")
         if stored is None:
             return
         difference = _first_difference(stored, to_dict(config))
@@ -196,6 +217,25 @@ class Runs:
     def find(self, id: str, config: TrainConfig) -> Run:
         """The run of that id; where it has no folder yet, the one it would get."""
         return Run(id, self._index.get(id) or self.root / f"{id}-{label(config)}")
+
+
+@lru_cache(maxsize=2**16)  # asked every second, and each answer reads the files
+def _is_whole(numbers: Path, arrays: Path, *seen: tuple | None) -> bool:
+    """Whether a measurement's files are as they were written. seen: what they look like now."""
+    stored = read_json(numbers)
+    if stored is None:
+        return False
+    if "arrays_sha256" in stored:
+        content = arrays.read_bytes() if arrays.exists() else None
+        found = None if content is None else hashlib.sha256(content).hexdigest()
+        return found == stored["arrays_sha256"]
+    if not arrays.exists():
+        return True
+    try:  # of an earlier version: what an archive says of itself
+        with zipfile.ZipFile(arrays) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        return False
 
 
 def label(config: TrainConfig) -> str:

@@ -1,15 +1,16 @@
 """The scripts that make the tables and figures of grids."""
 
+import contextlib
 import hashlib
-import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
+from core.errors import Refused
+from experiments.files import read_json, write_json
 from experiments.grid import Grid
 from experiments.overrides import ROOT, Request, of_results
+from experiments.runs import Runs
 
 
 class Analysis:
@@ -23,8 +24,9 @@ class Analysis:
             for name in grid.analysis
         ]
         self.grids, self.results = grids, request.results
-        names = [f"{replace(request, grid=grid.name).name}.md" for grid in grids]
-        self._tables = [request.results / "tables" / name for name in names]
+        names = [replace(request, grid=grid.name).name for grid in grids]
+        self._names = [f".{name}." for name in names]
+        self._tables = [request.results / "tables" / f"{name}.md" for name in names]
         meant = hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]  # seeds among them
         self._stamp = request.results / "cache" / f"{request.name}.{meant}.analysed"
         self._refreshing: subprocess.Popen | None = None
@@ -39,28 +41,38 @@ class Analysis:
         """Runs every script, whose words are the command's result. False if one failed."""
         if self._refreshing is not None:
             self._refreshing.wait()
-        began = time.time()
+        made_of = self.made_of()
         fine = all([subprocess.run(command).returncode == 0 for command in self.commands])
-        if fine:
-            self.mark(began)
+        if fine and self.commands:
+            self.mark(made_of)
         return fine
 
-    def mark(self, when: float) -> None:
-        """Notes that what was measured until then is in the tables."""
-        self._stamp.parent.mkdir(parents=True, exist_ok=True)
-        self._stamp.touch()
-        os.utime(self._stamp, (when, when))
+    def mark(self, made_of: str) -> None:
+        """Notes which measurements are in the tables. Where that cannot be written the tables are
+        made again the next time."""
+        with contextlib.suppress(OSError, Refused):
+            write_json(self._stamp, {"made of": made_of, "made": self._made()})
 
-    def outdated(self, folders: list[Path]) -> bool:
-        """Whether a measurement in these run folders came after the scripts: jobs run none."""
-        if not self.commands:
-            return False
-        try:
-            written = self._stamp.stat().st_mtime
-        except FileNotFoundError:
-            return True
-        changed = (folder / "measurements" for folder in folders)
-        return any(path.exists() and path.stat().st_mtime > written for path in changed)
+    def outdated(self) -> bool:
+        """Whether the scripts would make something else now, or what they made is damaged: a
+        measurement came after them, as jobs run none. By content, whatever the clocks say."""
+        noted = read_json(self._stamp) or {}
+        return bool(self.commands) and noted != {"made of": self.made_of(), "made": self._made()}
+
+    def made_of(self) -> str:
+        """Digest of the measurements."""
+        runs, digest = Runs(self.results / "runs"), hashlib.sha256()
+        for cell in (cell for grid in self.grids for cell in grid.cells):
+            folder = runs.find(cell.run_id, cell.config).folder / "measurements"
+            for path in (folder / f"{asked.id}.json" for asked in cell.measurements):
+                digest.update(path.read_bytes() if path.exists() else b"-")
+        return digest.hexdigest()
+
+    def _made(self) -> dict[str, str]:
+        """Digests of the tables and figures of these grids."""
+        files = (p for kind in ("tables", "figures") for p in (self.results / kind).glob("*.*"))
+        mine = (p for p in files if any(name in f".{p.name}" for name in self._names))
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(mine)}
 
     def where(self) -> str:
         """The tables that there are, or else the folder of figures, for people."""

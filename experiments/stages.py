@@ -1,17 +1,15 @@
 """Holding a stage of a run while one works on it: its claim, its progress file, its failure."""
 
-import errno
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from core.distributed import ALONE, Ranks
-from core.errors import DiskFull, Refused
+from core.errors import DiskFull, Refused, Unwritable, unwritable_is_said
 from core.training import Interrupted
 from experiments import claims
 from experiments.claims import Claim
@@ -20,6 +18,7 @@ from experiments.progress import Progress
 from experiments.runs import Run
 
 Report = Callable[[str, int, int, str], None]  # stage, done, total, words
+NOT_HERE = DiskFull, Unwritable  # failures that cannot be kept in the run's folder
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def acquire(run: Run, stage: str, course: Course) -> Claim | None:
     error = run.error_file(stage)
     if waited and error.exists():
         claim.release()
-        reason = error.read_text().strip().splitlines()[-1]
+        reason = (error.read_text(errors="replace").strip() or "nothing says why").splitlines()[-1]
         raise Refused(f"it failed in another process: {reason}", 1)
     return claim
 
@@ -85,7 +84,7 @@ def working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterat
         try:
             if claim:
                 error_file.unlink(missing_ok=True)
-            with disk_full_is_said(run.folder):
+            with unwritable_is_said(run.folder):
                 yield report
         except (Interrupted, Lost):
             raise
@@ -94,20 +93,9 @@ def working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterat
                 raise Lost from error
             if not isinstance(error, Refused):
                 write_bytes(error_file, traceback.format_exc().encode())
-            elif error.lasting or (course.unattended and not isinstance(error, DiskFull)):
+            elif error.lasting or (course.unattended and not isinstance(error, NOT_HERE)):
                 write_bytes(error_file, f"{error}\n".encode())
             raise
         finally:
             if not lost():
                 progress.end()
-
-
-@contextmanager
-def disk_full_is_said(folder: Path) -> Iterator[None]:
-    """Around what writes into the folder: a full disk becomes DiskFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(folder) from error
-        raise

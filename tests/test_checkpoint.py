@@ -92,15 +92,23 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(how, tmp_path
     assert len(warning.splitlines()) == 1
 
 
-def test_when_all_are_damaged_the_newest_is_refused_and_without_any_there_is_none(tmp_path):
+def test_without_any_that_is_whole_there_is_none(tmp_path, capsys):
     assert checkpoint.newest(tmp_path, "checkpoint") is None
     assert checkpoint.newest(tmp_path / "nowhere", "checkpoint") is None
     save(tmp_path, 1, "snapshot")
     assert checkpoint.newest(tmp_path, "checkpoint") is None
     for step in (1, 2):
         damage(save(tmp_path, step), "altered")
-    with pytest.raises(Refused, match=r"checkpoint-0000000[12]\..*damaged"):
-        checkpoint.newest(tmp_path, "checkpoint")
+    assert checkpoint.newest(tmp_path, "checkpoint") is None
+    said = capsys.readouterr().err
+    assert all(f"checkpoint-0000000{step}." in said for step in (1, 2))
+
+
+def test_only_those_before_a_step_are_asked_for(tmp_path):
+    for step in (3, 20, 100):
+        save(tmp_path, step)
+    assert checkpoint.newest(tmp_path, "checkpoint", before=100)["step"] == 20
+    assert checkpoint.newest(tmp_path, "checkpoint", before=3) is None
 
 
 def test_only_the_newest_of_a_kind_are_kept(tmp_path):

@@ -176,14 +176,14 @@ def test_a_claim_made_anew_since_it_was_looked_at_is_put_back(path):
     assert claims._remove(path, fresh.token) and not path.exists()
 
 
-def test_a_removal_that_was_killed_blocks_the_claim_only_for_a_while(path):
+def test_a_removal_that_was_killed_blocks_the_claim_only_for_a_while(path, clock):
     dead = acquire(path)
     dead._released.set()
     edited(path, pid=2**22 + 1)
     lock = path.with_name(f".{path.name}.removing")
     lock.touch()
     assert acquire(path) is None and lock.exists()
-    aged(lock, claims.REMOVING + 1)
+    clock[0] += claims.REMOVING + 1
     assert acquire(path) is None and not lock.exists()
     assert acquire(path) is not None
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from core import checkpoint
+from core.config import to_dict
 from core.errors import Refused
 from experiments import jobs, profiles, progress, submitted
 from experiments.arrays import arrays
@@ -121,9 +123,9 @@ def test_split_launches_measure_each_run_after_its_own_training(tmp_path):
 def test_split_launches_measure_what_is_trained_at_once(tmp_path):
     some = tasks(tmp_path)
     made = some[2]
-    for name in ("trained", "config.json", "checkpoints/snapshot-00000020.0.pt"):
-        (made.run.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (made.run.folder / name).touch()
+    write_json(made.run.folder / "config.json", to_dict(made.config))
+    (made.run.folder / "trained").touch()
+    checkpoint.save(made.run.folder / "checkpoints", "snapshot", 20, {})
     assert not made.needs_training
     arrays = shaped([some[1], made], split=True)
     assert [(words_of(a), a.after) for a in arrays] == [
@@ -323,10 +325,12 @@ def test_a_failure_of_a_job_is_kept_also_if_mending_its_cause_would_be_enough(tm
     (run_folder,) = (tmp_path / "on" / "runs").glob("*")
     for path in run_folder.glob("measurements/*"):
         path.unlink()
-    (snapshot,) = run_folder.glob("checkpoints/snapshot*")
-    snapshot.write_bytes(snapshot.read_bytes()[:1000])
+    (path,) = run_folder.glob("checkpoints/snapshot*")
+    state = checkpoint.load(path)
+    state["config"] = json.dumps(json.loads(state["config"]) | {"seed": 1})
+    snapshot = checkpoint.save(path.parent, "snapshot", state["step"], state)
     out = run(tmp_path, *words, code=1)
-    assert "damaged or truncated" in out and "1 failed" in run(tmp_path, *TINY, "list=true")
+    assert "another configuration" in out and "1 failed" in run(tmp_path, *TINY, "list=true")
     snapshot.unlink()
     run(tmp_path, *words, "retry=failed")
     assert len(measured(tmp_path, "on")) == 2

@@ -71,7 +71,9 @@ def train_until(step: int, config: TrainConfig, folder: Path, keeping=KEEPING, i
             progress=lambda done, total, words: steps.append(done),
             stop=lambda: steps[-1] == step,
         )
-    return checkpoint.newest(folder / "checkpoints", RESUME)
+    state = checkpoint.newest(folder / "checkpoints", RESUME)
+    assert state.pop("log") == (folder / "log.jsonl").read_text()  # which has times
+    return state
 
 
 def snapshot(folder: Path) -> dict:

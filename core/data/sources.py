@@ -19,6 +19,7 @@ from core.data.prepared import is_prepared
 from core.errors import Refused
 
 FASHION16 = Path(__file__).with_name("fashion16.npz")
+DIGESTS = {"train": "32e589fc2ad79533", "test": "fc5fd53b051d09c9"}  # Images.digest of its splits
 
 
 def load(name: str, split: Split, path: str | None = None) -> Images:
@@ -54,12 +55,15 @@ def load_fashion16(split: Split) -> Images:
     try:
         with np.load(FASHION16) as arrays:
             pixels, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        images = grey(f"fashion16 {split}", pixels, labels)
+        if images.digest() != DIGESTS[split]:
+            raise ValueError("other images")
     except (OSError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         raise Refused(
             f"{FASHION16.name} is missing or damaged: restore it from git, or make it again with "
             "python -m core.data.make_fashion16"
         ) from error
-    return grey(f"fashion16 {split}", pixels, labels)
+    return images
 
 
 # Images are never changed: one process reads each split once, however many runs it serves.

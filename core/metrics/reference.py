@@ -1,6 +1,7 @@
 """The moments of a whole data set's features: computed once, kept by content, in bounded memory."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ from core.data import arrays
 from core.data.images import Images
 from core.metrics.distances import moments
 from core.metrics.extractor import CHUNK, Extractor, features_of
+
+try:
+    import fcntl
+except ImportError:  # Windows, where filelock locks otherwise
+    fcntl = None
 
 Tell = Callable[[str], None]  # told how far it is, in words; may raise, to stop
 AT_ONCE = 2**25  # numbers: features of so many are held together, 256 MiB
@@ -79,7 +85,13 @@ def _digest(images: Images) -> str:
 
 @contextmanager
 def _locked(path: Path, tell: Tell) -> Iterator[None]:
-    """While nobody else computes the file; who waits says so, and can be stopped."""
+    """While nobody else computes the file; who waits says so, and can be stopped.
+
+    Where the file system has no locks several may compute it at once, to the same content.
+    """
+    if not _has_locks(path.with_name(f"{path.name}.lock")):
+        yield
+        return
     lock = FileLock(f"{path}.lock")
     while True:
         try:
@@ -91,6 +103,20 @@ def _locked(path: Path, tell: Tell) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _has_locks(path: Path) -> bool:
+    """Whether files can be locked there; filelock would wait for ever where they cannot."""
+    if fcntl is None:
+        return True
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody has it
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _computed(
@@ -123,8 +149,11 @@ def _read(path: Path, dimension: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The moments in the file, or None if it is missing or not whole."""
     arrays = _arrays(path)
     shapes = {"mean": (dimension,), "covariance": (dimension, dimension)}
-    is_whole = {key: array.shape for key, array in arrays.items()} == shapes
-    return (arrays["mean"], arrays["covariance"]) if is_whole else None
+    if {key: array.shape for key, array in arrays.items()} == shapes:
+        return arrays["mean"], arrays["covariance"]
+    if path.exists():
+        print(f"warning: {path} is damaged; computed again", file=sys.stderr)
+    return None
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
