@@ -1,6 +1,5 @@
 """Tables: mean and standard error over seeds, holes as holes; Markdown, CSV and LaTeX."""
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from analysis.load import Results, read_arrays
 from core.errors import Refused, one_line
+from core.files import replacing
 
 HOLE = "—"
 
@@ -175,12 +175,10 @@ def in_words(results: Results) -> str:
 
 def write(folder: Path, name: str, contents: dict[str, str]) -> list[Path]:
     """Writes folder/name.SUFFIX for each suffix, atomically; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, content in contents.items():
         path = folder / f"{name}.{suffix}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(content)
-        os.replace(temporary, path)
+        with replacing(path, durable=False) as file:
+            file.write(content.encode())
         paths.append(path)
     return paths

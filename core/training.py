@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from core.config import Housekeeping, TrainConfig
 from core.data.images import Images
 from core.distributed import ALONE, Ranks
 from core.errors import Refused
+from core.files import replacing
 from core.gan_trainer import GANTrainer
 from core.trainer import Trainer
 
@@ -50,13 +50,14 @@ def train(
     """
     kind = GANTrainer if config.objective.name == "gan" else Trainer
     trainer = kind(config, images, housekeeping, ranks)
-    steps, checkpoints, log = config.optim.steps, folder / "checkpoints", folder / "log.jsonl"
+    steps, checkpoints = config.optim.steps, folder / "checkpoints"
     kept_steps = {snapshot_step(at, steps) for at in (*housekeeping.snapshots, 1.0)}
     if state := checkpoint.newest(checkpoints, RESUME):
         with checkpoint.fitting(checkpoints):
             trainer.load_state_dict(state)
     ranks.check_alike(trainer.step, "last checkpoint's step")
-    ranks.first_only(lambda: _cut_log(log, trainer.step))
+    lines = _Log(folder / "log.jsonl")
+    ranks.first_only(lambda: lines.begin(trainer.step))
 
     def diverged() -> Refused:
         good = checkpoint.paths(checkpoints, RESUME)
@@ -92,7 +93,7 @@ def train(
             words = f"loss {line['loss']:.4f}"
             seconds = (time.monotonic() - began) / (step - first)
             line |= {"seconds_per_step": round(seconds, 5)}
-            ranks.first_only(partial(_append, log, line))
+            ranks.first_only(partial(lines.add, line))
         progress(step, steps, words)
         if step in kept_steps:
             if not trainer.finite():
@@ -144,14 +145,23 @@ def number(value: Any) -> float:
     return float(value) if fine else math.nan
 
 
-def _append(path: Path, line: dict) -> None:
-    with open(path, "a") as file:
-        file.write(json.dumps(line) + "\n")
+class _Log:
+    """The log that a training writes.
 
+    It stays open, and each who continues a training makes a new file of it: what a process writes
+    that was stopped for so long that another one has taken its run over does not come to the log.
+    """
 
-def _cut_log(path: Path, step: int) -> None:
-    """Drops the lines written after the checkpoint that training continues from."""
-    kept = [line for line in read_log(path) if line["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(temporary, path)
+    def __init__(self, path: Path):
+        self.path = path
+
+    def begin(self, step: int) -> None:
+        """Drops the lines written after the checkpoint that training continues from."""
+        kept = [line for line in read_log(self.path) if line["step"] <= step]
+        with replacing(self.path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = open(self.path, "a")  # noqa: SIM115
+
+    def add(self, line: dict) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
