@@ -13,7 +13,7 @@ GIVEN = $(foreach V,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(V))),
 WORDS = $(foreach V,$(filter-out $(OURS),$(GIVEN)),$(call quote,$(V)=$(value $(V))))
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run test bench docs
+.PHONY: help run test bench docs soak
 .SUFFIXES:
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo '    Runs the tests, files side by side on up to 4 cores; ARGS are for pytest.'
 	@echo 'make bench [ARGS="training short=true"]'
 	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks/.'
+	@echo 'make soak [ARGS="hours=2"]'
+	@echo '    Interrupts small grids, 200 times or for so long, and sees that nothing is lost.'
 	@echo 'make docs'
 	@echo '    Builds the documentation site into site/; open site/index.html.'
 	@echo 'All first install the versions of requirements.lock into .venv, once.'
@@ -39,6 +41,9 @@ test: $(STAMP)
 
 bench: .venv/peers/installed
 	@exec .venv/bin/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)
+	@exec .venv/bin/python tests/faults $(ARGS)
 
 .venv/peers/installed: benchmarks/peers.lock $(STAMP)
 	@echo 'Installing the peers that the suite is compared with ...'

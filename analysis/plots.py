@@ -4,7 +4,6 @@ Pictures are made for one column of a two-column page, 3.4 inches, and are reada
 carries its caption, so that what it was made from (scale, seeds, n) travels with it.
 """
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from core.errors import Refused
+from core.files import replacing
 
 matplotlib.use("Agg")  # no script here opens a window, and clusters have no display
 
@@ -146,16 +146,11 @@ def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
     area = Bbox([[0, -below], [width, height]])
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for path, metadata in zip(paths, ({"Software": None}, {"Date": None, "Creator": None})):
-            part = folder / f".{path.name}.{os.getpid()}.part"
-            try:
+            with replacing(path, durable=False) as file:
                 figure.savefig(
-                    part, format=path.suffix[1:], dpi=DPI, bbox_inches=area, metadata=metadata
+                    file, format=path.suffix[1:], dpi=DPI, bbox_inches=area, metadata=metadata
                 )
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
     except OSError as error:
         raise Refused(f"'{folder}' cannot be written: {error.strerror or error}", 1) from error
     finally:

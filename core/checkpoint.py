@@ -16,24 +16,25 @@ from pathlib import Path
 import torch
 
 from core.errors import DiskFull, Refused
+from core.files import temporary
 
 
 def save(folder: Path, kind: str, step: int, state: dict) -> Path:
     """Writes the state under a temporary name, flushes it to the disk, then renames it."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{kind}-{step}.{os.getpid()}.tmp"
+    unfinished = temporary(folder / f"{kind}-{step}")
     try:
-        with open(temporary, "wb") as file:
+        with open(unfinished, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        path = folder / f"{kind}-{step:08d}.{_digest(temporary)}.pt"
-        os.replace(temporary, path)
+        path = folder / f"{kind}-{step:08d}.{_digest(unfinished)}.pt"
+        os.replace(unfinished, path)
         for other in folder.glob(f"{kind}-{step:08d}.*.pt"):
             if other != path:  # damaged, or else nobody would have come to this step again
                 other.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         # torch reports a failed write as a RuntimeError whose cause is lost.
         if isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(folder) from error

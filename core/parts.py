@@ -4,7 +4,6 @@ Each part is about PART images and is kept as a file of arrays until the measure
 computed by whoever claims it first, and a part that is there is never computed again.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 
 from core.config import Housekeeping
 from core.data import arrays
+from core.files import replacing
 from core.training import Interrupted, Progress
 
 PART = 256  # images
@@ -105,16 +105,8 @@ def _report(work: Work, before: int, part: int, total: int, share: float) -> Non
 
 
 def _save(path: Path, content: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **content, names=sorted(content))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez(file, **content, names=sorted(content))
 
 
 def _load(path: Path) -> Arrays | None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from core.config import Housekeeping, TrainConfig
 from core.data.images import Images
 from core.distributed import ALONE, Ranks
 from core.errors import Refused
+from core.files import replacing
 from core.gan_trainer import GANTrainer
 from core.trainer import Trainer
 
@@ -155,7 +155,11 @@ def number(value: Any) -> float:
 
 
 class _Log:
-    """The log that a training writes. Its checkpoints have it too: the file may be damaged."""
+    """The log that a training writes. Its checkpoints have it too: the file may be damaged.
+
+    It stays open, and each who continues a training makes a new file of it: what a process writes
+    that was stopped for so long that another one has taken its run over does not come to the log.
+    """
 
     def __init__(self, path: Path):
         self.path, self.text = path, ""
@@ -173,15 +177,12 @@ class _Log:
         elif self.path.exists() and not self.path.read_bytes().startswith(text.encode()):
             print(f"warning: {self.path} is damaged; restored", file=sys.stderr)
         self.text = text
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text)
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path) as file:
+            file.write(text.encode())
+        self._file = open(self.path, "a")  # noqa: SIM115
 
     def add(self, line: dict) -> None:
         text = json.dumps(line) + "\n"
         self.text += text
-        with open(self.path, "a") as file:
-            file.write(text)
+        self._file.write(text)
+        self._file.flush()

@@ -15,10 +15,10 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import NoneType
 
+from core.files import here, temporary
 from experiments.files import read_json
 
 BEAT = 20.0  # seconds between two touches
@@ -41,6 +41,7 @@ class Claim:
     token: str
     lost: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
+    _touched: float = field(default_factory=lambda: time.monotonic())
 
     def __post_init__(self):
         threading.Thread(target=self._beat, daemon=True).start()
@@ -53,6 +54,7 @@ class Claim:
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
+            looked = time.monotonic()
             with contextlib.suppress(OSError):  # a file system that stumbles is asked again
                 # Who looks at it may have moved it aside, and have put it back a moment later.
                 gone = not self._mine() and not self._released.wait(min(BEAT, 1.0))
@@ -61,6 +63,19 @@ class Claim:
                 if self._released.is_set() or self.lost.is_set():
                     return
                 _touch(self.path)
+                self._touched = looked
+
+    def held(self) -> bool:
+        """Whether it is still this process's; to be asked before anything is written.
+
+        Looks again when its last touch is long ago: this process was stopped, and who waits for
+        the claim may have taken it over before its next touch would tell.
+        """
+        if time.monotonic() - self._touched > SILENCE / 2 and not self.lost.is_set():
+            with contextlib.suppress(OSError):
+                if not self._mine():
+                    self.lost.set()
+        return not self.lost.is_set()
 
     def _mine(self) -> bool:
         return _record(self.path).get("token") == self.token
@@ -81,14 +96,17 @@ def acquire(path: Path) -> Claim | None:
     Whether a holder on another machine is alive is seen by asking again and again: only after
     SILENCE without a touch is its claim taken over.
     """
-    if claim := _make(path):
-        return claim
+    return _make(path) or (_make(path) if clear(path) else None)
+
+
+def clear(path: Path) -> bool:
+    """Removes a claim whose holder is dead; whether it did. See `acquire` for who is."""
     record = _record(path)
     if _seen_from_here(record):
         dead = not process_lives(record)
     else:
         dead = _untouched(path, record.get("token")) >= SILENCE
-    return _make(path) if dead and _remove(path, record.get("token")) else None
+    return dead and _remove(path, record.get("token"))
 
 
 def alive(path: Path) -> bool:
@@ -102,7 +120,7 @@ def alive(path: Path) -> bool:
         return False
     if _seen_from_here(record):
         return process_lives(record)
-    return abs(_age(path)) < SILENCE  # one from the future is from before a clock was set back
+    return abs(age(path)) < SILENCE  # one from the future is from before a clock was set back
 
 
 def surely_alive(path: Path) -> bool:
@@ -122,13 +140,19 @@ def surely_alive(path: Path) -> bool:
 
 def process(pid: int) -> dict:
     """A process of this machine, so that it is not taken for a later one of that number."""
-    return {"pid": pid, "seen_from": _here(), "started": _process_start(pid)}
+    return {"pid": pid, "seen_from": here(), "started": _process_start(pid)}
 
 
 def process_lives(record: dict) -> bool:
     """Whether a process that `process` described is still there; False for other machines'."""
     here = _seen_from_here(record) and _is_process(record)
     return here and _lives(record.get("pid", 0), record.get("started"))
+
+
+def process_exists(pid: int) -> bool:
+    """Whether there is a process of this number on this machine that has not ended."""
+    hidden = not Path(f"/proc/{pid}").exists()
+    return _process_start(pid) is not None or (hidden and _lives(pid, None))
 
 
 def holder(path: Path) -> str:
@@ -156,7 +180,7 @@ def _make(path: Path) -> Claim | None:
     token = uuid.uuid4().hex
     record = {"token": token, "host": socket.gethostname(), "job": own_job()}
     record |= process(os.getpid())
-    complete = path.with_name(f".{path.name}.{token}.tmp")
+    complete = temporary(path)
     try:
         complete.write_text(json.dumps(record) + "\n")
         os.link(complete, path)
@@ -215,9 +239,9 @@ def _untouched(path: Path, token: str | None) -> float:
     return now - seen[2]
 
 
-def _age(path: Path) -> float:
+def age(path: Path) -> float:
     """Seconds since the path was touched, infinite if it is gone."""
-    mark = path.with_name(f".now.{uuid.uuid4().hex}.tmp")
+    mark = temporary(path.with_name("now"))
     try:
         mark.touch()
         now = mark.stat().st_mtime
@@ -233,17 +257,7 @@ def _age(path: Path) -> float:
 
 
 def _seen_from_here(record: dict) -> bool:
-    return record.get("seen_from") == _here()
-
-
-@lru_cache
-def _here() -> list[str]:
-    """This running system and its processes' name space: within it a process id says enough."""
-    known = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # elsewhere than on Linux the name must do
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        known.append(os.readlink("/proc/self/ns/pid"))
-    return known
+    return record.get("seen_from") == here()
 
 
 def _process_start(pid: int) -> str | None:

@@ -221,10 +221,15 @@ def _measure(task: Task, asked: Asked, course: Course) -> bool:
                 stop=course.stop,
                 claim=lambda which: _claim_of_part(run, asked, which),
                 helping=helping,
-                alive=lambda which: claims.surely_alive(_part(run, asked, which)),
+                # Of a measurement that is there nobody holds parts any more.
+                alive=lambda which: (
+                    run.has(asked.id) or claims.surely_alive(_part(run, asked, which))
+                ),
             )
             other = (partner.run.folder, partner.config) if partner else None
             result = measure(run.folder, task.config, asked.settings, work, other)
+            if claim and not claim.held():
+                raise Lost
             if helping:
                 # The last one to finish a part has a result; a late one may have it as well.
                 sure = replace(course, wait="until sure")

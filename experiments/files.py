@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DiskFull, Refused, Unwritable
+from core.files import replacing
 
 LARGEST = 2**24  # bytes of a file that is read
 CHECKSUM = "checksum"  # the last key of a JSON file: "sha256:" and the digest of the rest
@@ -91,17 +92,10 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
     durable: on the disk when this returns, rather than soon.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path, durable) as file:
             file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(path) from error
         raise

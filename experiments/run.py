@@ -50,6 +50,7 @@ from experiments.profiles import Profile
 from experiments.runs import Run, Runs
 from experiments.scripts import Analysis
 from experiments.submitted import Queue
+from experiments.tidy import tidy
 
 HERE = Path(__file__).resolve().parent
 
@@ -148,14 +149,16 @@ def unfinished(grids: list[Grid], request: Request, runs: Runs) -> tuple[list[st
 
 def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | None) -> int:
     """Does what is missing of the grids, here or by jobs; the exit code."""
+    folders = [run.folder for run, _ in distinct(grids, runs)]
+    tidy(request.results, folders)
     todo, failed_before = unfinished(grids, request, runs)
     analysis, title = Analysis(grids, request), f"{request.grid} ({request.scale})"
     if not todo:
         if not failed_before:
             print(f"{request.grid} at scale {request.scale} is complete: nothing to do. There is:")
             if analysis.outdated() and not analysis.write_all():
+                print("analysis failed: a script failed; its message is above", file=sys.stderr)
                 return 1
-            folders = [run.folder for run, _ in distinct(grids, runs)]
             print(analysis.where() if analysis.commands else "\n".join(map(str, folders)))
         return 1 if failed_before else 0
 
@@ -174,6 +177,7 @@ def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | N
             print(f"{task.words} ({task.run.id}): no weights on this disk, so it trains again")
     if profile is None:
         code = launch_here(title, tasks, analysis)
+        tidy(request.results, folders)
     else:
         code = launch_jobs(title, request, tasks, profile, analysis)
     return code or (1 if failed_before else 0)

@@ -72,10 +72,10 @@ def working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterat
     """
     own = stage if claim else f"{stage}.{os.getpid()}"
     progress, error_file = Progress(run.progress(own)), run.error_file(stage)
-    lost = claim.lost.is_set if claim else lambda: False
+    held = claim.held if claim else lambda: True
 
     def report(name: str, done: int, total: int, words: str) -> None:
-        if lost():
+        if not held():
             raise Lost
         progress.note(name, done, total, words)
         course.report(name, done, total, words)
@@ -89,7 +89,7 @@ def working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterat
         except (Interrupted, Lost):
             raise
         except Exception as error:
-            if lost():
+            if not held():
                 raise Lost from error
             if not isinstance(error, Refused):
                 write_bytes(error_file, traceback.format_exc().encode())
@@ -97,5 +97,5 @@ def working(run: Run, stage: str, course: Course, claim: Claim | None) -> Iterat
                 write_bytes(error_file, f"{error}\n".encode())
             raise
         finally:
-            if not lost():
+            if held():
                 progress.end()

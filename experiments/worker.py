@@ -1,5 +1,6 @@
 """A worker process: takes tasks from a pipe, reports on it, and stops when told or orphaned."""
 
+import contextlib
 import os
 import signal
 import time
@@ -41,10 +42,18 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> No
         nonlocal reported
         if time.monotonic() - reported > REPORT_EVERY or done in (0, total):
             reported = time.monotonic()
-            pipe.send(("report", stage, done, total, words))
+            tell("report", stage, done, total, words)
 
-    while (order := pipe.recv()) is not None:
-        task, wait = order
+    def tell(*answer) -> None:
+        with contextlib.suppress(OSError):  # the launcher was killed, as `stop` will say
+            pipe.send(answer)
+
+    def order() -> tuple | None:
+        with contextlib.suppress(EOFError, OSError):
+            return pipe.recv()
+
+    while (given := order()) is not None:
+        task, wait = given
         try:
             answer = (execute(task, Course(report, stop, wait)),)
         except Interrupted:
@@ -54,4 +63,4 @@ def main(pipe: Connection, stopping: Event, threads: int, gpu: str | None) -> No
         except Exception as error:
             traceback.print_exc()
             answer = ("failed", f"{type(error).__name__}: {error}", False)
-        pipe.send(answer)
+        tell(*answer)

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,15 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import ROOT, RUN, THREE_ROWS, end, end_all, leftovers, program, started, until
 
 from analysis.tables import HOLE
 from core.training import read_log
 from experiments.grid import expand
 from experiments.overrides import parse
 
-ROOT = Path(__file__).resolve().parents[1]
-RUN, TABLE = ROOT / "experiments" / "run.py", ROOT / "analysis" / "table_schedule_ablation.py"
-PATIENCE = 240  # seconds for a process; on quiet cores none takes a tenth of it
+TABLE = ROOT / "analysis" / "table_schedule_ablation.py"
 
 # The paper's grid, as small as it can be.
 TINY = (
@@ -36,88 +34,29 @@ TINY = (
     *("optim.batch_size=4", "measure.nll.images=2", "measure.fd.images=66"),
     *("measure.fd.sampler.steps=2", "measure.fd.reference=test"),
 )
-THREE_ROWS = """
-title: Three rows
-rows:
-  - {schedule: linear, objective: L_simple}
-  - {schedule: cosine, objective: L_hybrid}
-  - {schedule: cosine, objective: L_vlb}
-base: {diffusion.T: 30, optim.batch_size: 4, measure.nll.images: 2,
-       unet.channels: 8, unet.channel_mult: [1], unet.attention: []}
-measure: {nll: {metric: nll}}
-"""
-# run.py with grids from another folder; worker processes import run.py itself, as ever.
-PROGRAM = f"""
-import runpy
-from pathlib import Path
-import experiments.grid
-experiments.grid.HERE = Path(__file__).parent
-runpy.run_path({str(RUN)!r}, run_name="__main__")
-"""
 
 
 @pytest.fixture
 def start(tmp_path):
     """Starts a program in a process group of its own; what still runs is killed at the end."""
-    started = []
+    processes = []
 
     def start(program: Path, *words: str) -> subprocess.Popen:
-        n = len(started)
-        with open(tmp_path / f"out{n}", "w") as out, open(tmp_path / f"err{n}", "w") as err:
-            process = subprocess.Popen(
-                [sys.executable, str(program), *words],
-                stdout=out,
-                stderr=err,
-                cwd=tmp_path,
-                env=os.environ | {"COLUMNS": "500", "OMP_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
-        process.files = tmp_path / f"out{n}", tmp_path / f"err{n}"
-        started.append(process)
-        return process
+        processes.append(started(tmp_path, len(processes), program, *words))
+        return processes[-1]
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def end(process: subprocess.Popen) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a program that was started."""
-    code = process.wait(PATIENCE)
-    return code, *(file.read_text() for file in process.files)
+    end_all(processes)
 
 
 @pytest.fixture
 def three_rows(tmp_path):
     """run.py that also knows `grid=three_rows`."""
-    here = tmp_path / "experiments"
-    for name in ("grids", "scales"):
-        shutil.copytree(ROOT / "experiments" / name, here / name)
-    shutil.copy(ROOT / "experiments" / "terms.yaml", here)
-    (here / "grids" / "three_rows.yaml").write_text(THREE_ROWS)
-    (here / "program.py").write_text(PROGRAM)
-    return here / "program.py"
-
-
-def until(condition, *alive: subprocess.Popen) -> None:
-    """Waits for a condition while the processes that should bring it about live."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in alive), end(alive[0])
-        time.sleep(0.01)
+    return program(tmp_path, three_rows=THREE_ROWS)
 
 
 def files(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
-def leftovers(results: Path) -> list[str]:
-    """What must not be there once nothing runs any more."""
-    names = [path.name for path in results.rglob("*")]
-    return [name for name in names if name.endswith((".tmp", ".part")) or name == "owner.json"]
 
 
 def grey_images(folder: Path, n: int, size: int = 16) -> Path:

@@ -1,6 +1,5 @@
 """The moments of a whole data set's features: computed once, kept by content, in bounded memory."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from core.data import arrays
 from core.data.images import Images
+from core.files import replacing
 from core.metrics.distances import moments
 from core.metrics.extractor import CHUNK, Extractor, features_of
 
@@ -165,11 +165,5 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, **arrays: np.ndarray | int) -> None:
-    """Write the file under another name first, so that at its own it is whole or not there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, durable=False) as file:
+        np.savez(file, **arrays)

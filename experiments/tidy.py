@@ -1,0 +1,46 @@
+"""Removing what processes that were killed have left: claims, progress, half-written files.
+
+Nothing depends on it: who works on a run finds its way past all of that.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from core.files import writer
+from experiments import claims
+
+UNSEEN = 3600.0  # seconds without a change after which a process of another machine has ended
+
+
+def tidy(results: Path, runs: Iterable[Path]) -> None:
+    """Of these run folders, and of the tables, figures and statistics in the results folder.
+
+    What belongs to a process that may be alive, here or elsewhere, stays.
+    """
+    for folder in runs:
+        _unclaimed(folder)
+        for place in (folder, folder / "checkpoints", folder / "measurements"):
+            _half_written(place)
+        for parts in (folder / "measurements").glob("*.part"):
+            if parts.with_suffix(".json").exists():
+                shutil.rmtree(parts, ignore_errors=True)
+    for name in ("tables", "figures", "cache"):
+        _half_written(results / name)
+
+
+def _unclaimed(folder: Path) -> None:
+    """Claims of the dead, and what says how far they were."""
+    held = [path for path in folder.glob("owner*.json") if not claims.clear(path)]
+    for path in () if held else folder.glob("progress*.json"):
+        path.unlink(missing_ok=True)
+    for lock in folder.glob(".owner*.json.removing"):
+        if claims.age(lock) > claims.REMOVING:
+            lock.unlink(missing_ok=True)
+
+
+def _half_written(place: Path) -> None:
+    for path in place.glob(".*.tmp"):
+        process = writer(path)
+        if not claims.process_exists(process) if process else claims.age(path) > UNSEEN:
+            path.unlink(missing_ok=True)
