@@ -12,6 +12,7 @@ from analysis import load as module
 from analysis import report, table_rows
 from analysis.judging import evaluate
 from analysis.load import load
+from core.files import here
 from core.training import number, read_log
 from experiments import claims, progress
 from experiments.files import read_json, read_record
@@ -73,7 +74,7 @@ OTHERS = [
 
 def contents():
     for other in OTHERS:
-        seen = other | ({"seen_from": claims._here()} if other.get("seen_from") == "here" else {})
+        seen = other | ({"seen_from": here()} if other.get("seen_from") == "here" else {})
         yield json.dumps(seen).encode()
     yield from (BROKEN[kind] for kind in ("half", "a list", "NaN", "depth", "no text"))
 

@@ -176,18 +176,20 @@ def test_a_checkpoint_of_a_version_that_kept_no_log_continues(there, tmp_path, c
     assert_same(contents(results), contents(there / "finished"))
 
 
-def test_no_bit_of_a_file_of_numbers_can_be_flipped_unseen(there, tmp_path):
+def test_no_bit_of_a_file_of_numbers_is_flipped_unseen(there, tmp_path):
     source = min(folder_of(there / "finished").glob("measurements/*.json"))
     whole, path = source.read_bytes(), tmp_path / "x.json"
     content = read_json(source)
     assert content["result"]
-    for bit in range(8 * len(whole)):
+    for bit in random.Random(0).sample(range(8 * len(whole)), 2000):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         seen = is_damaged(path) or read_json(path) == content  # 1E-05 is 1e-05
         assert seen, (bit, bytes(changed[max(0, bit // 8 - 20) : bit // 8 + 20]))
-    for length in range(len(whole) - 1):  # without its last byte, a line end, it says the same
+    for length in range(
+        0, len(whole) - 1, 7
+    ):  # without its last byte, a line end, it says the same
         path.write_bytes(whole[:length])
         assert is_damaged(path), length
 
