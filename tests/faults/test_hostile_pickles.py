@@ -16,6 +16,7 @@ from core import checkpoint, parts
 from core.config import Housekeeping
 from core.data.imagenet64 import open_imagenet64
 from core.data.original import Options
+from core.errors import Refused
 from core.interop import openai
 from core.metrics import reference
 from core.metrics.inception import InceptionFeatures
