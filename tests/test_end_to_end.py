@@ -242,7 +242,7 @@ def test_what_cannot_be_done_is_refused_in_one_line_before_anything_is_written(s
             "scale=big",
             small[2],
         ): "no scale 'big'; there are: cifar10, ",
-        (*small, "optim.stesp=3"): "mean: 'steps'",
+        (*small, "optim.stesp=3"): "mean 'steps'",
         (*small, "diffusion.T=1000"): "varies diffusion.T",
         (*folder, f"data_path={tmp_path / 'empty'}"): "empty' has no .png",
         (*folder, f"data_path={mixed}"): "but 'coat/zz.png' is 8x8",
