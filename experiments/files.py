@@ -1,5 +1,6 @@
 """Small files: written whole or not at all, and read as what anybody may have written."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -115,9 +116,14 @@ def _checksum(content: dict) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder where it is missing; Refused unless a file can be written in it."""
+    """Refused unless a file can be written in the folder, which may be missing and stays so."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         write_bytes(folder / ".writable", b"?")
         (folder / ".writable").unlink(missing_ok=True)
     except OSError as error:
         raise Unwritable(folder, error) from error
+    finally:
+        for place in missing:
+            with contextlib.suppress(OSError):  # somebody else has use for it already
+                place.rmdir()

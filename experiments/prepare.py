@@ -9,9 +9,10 @@ SOURCE is one of
   cifar10         a download (170 MB) from the data set's own site, checked against its SHA-256
   an archive      cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or the folder unpacked from it
   a folder        of downsampled ImageNet: train_data_batch_1.npz to _10.npz and val_data.npz
-  a folder, .zip  of pictures, .png, .jpg, .jpeg or .webp, as [train/ or test/][CLASS/]FILE; also
-                  train_64x64/ and valid_64x64/ (ImageNet 64), cifar_train/ and cifar_test/;
-                  without splits every tenth of a class is a test image
+  a folder, .zip  of pictures, .png, .jpg, .jpeg or .webp, as FILE or CLASS/FILE, in train/ and
+                  test/ where there are splits; also train_64x64/ and valid_64x64/ (ImageNet 64),
+                  cifar_train/ and cifar_test/; without splits every tenth of
+                  a class is a test image
 
 of pictures alone:
   size=64         pixels a side: downsampled as in OpenAI's code (halved by areas, then

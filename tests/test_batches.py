@@ -146,7 +146,8 @@ def test_a_gpu_gets_the_batches_of_the_cpu(sources):
 def test_a_file_larger_than_the_memory_is_mapped_and_not_read(tmp_path):
     """61 GB of zeros, of which the disk holds a page."""
     unknown = dict.fromkeys(SPLITS, UNKNOWN)
-    header = Prepared(3, 64, (), {"train": 5_000_000, "test": 10}, unknown, {})
+    made = {"source": "made up", "options": {}}
+    header = Prepared(3, 64, (), {"train": 5_000_000, "test": 10}, unknown, made)
     path = tmp_path / "large.images"
     path.write_bytes(header.encoded())
     os.truncate(path, header.bytes)

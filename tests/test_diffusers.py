@@ -272,5 +272,3 @@ def test_the_command_line(tmp_path, capsys):
         main(["export", str(tmp_path / "run")])
     with pytest.raises(Refused, match="sampler=ancestral or sampler=ddim"):
         main(["export", str(tmp_path / "run"), str(out), "sampler=euler"])
-    main([])
-    assert "core.interop.diffusers export" in capsys.readouterr().out

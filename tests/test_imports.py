@@ -19,7 +19,7 @@ ALLOWED = {
     "core.diffusion": {"core.diffusion"},
     "core.networks": {"core.networks"},
     "core.data": {"core.data", "core.errors", "core.randomness"},
-    "core.metrics": {"core.metrics", "core.data", "core.errors", "core.randomness"},
+    "core.metrics": {"core.metrics", "core.data", "core.errors", "core.files", "core.randomness"},
     "core": {"core"},
     "experiments": {"experiments", "core"},
     "analysis": {"analysis", "experiments", "core"},

@@ -1,5 +1,6 @@
 """The Frechet distance against closed forms, the committed classifier, the cached moments."""
 
+import os
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.linalg import sqrtm
 from core.data.images import Images
 from core.data.sources import load
 from core.errors import Refused
-from core.metrics import fashion_cnn, reference, train_fashion_cnn
+from core.metrics import fashion_cnn, train_fashion_cnn
 from core.metrics.distances import bootstrap_error, frechet, frechet_from_features, moments
 from core.metrics.extractor import Extractor
 from core.metrics.fashion_cnn import FashionCNN, FashionFeatures, prepare
@@ -276,7 +277,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, few, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(reference.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         reference_moments(few, CountingExtractor(), tmp_path)
     assert [file.suffix for file in tmp_path.iterdir()] in ([], [".lock"])

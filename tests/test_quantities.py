@@ -266,7 +266,7 @@ def test_a_planted_power_law_is_found_over_all_widths(folder, monkeypatch, slope
 
 def test_a_power_law_with_a_hole_is_a_hole(folder):
     def some(cell, asked):
-        return {"frechet": 3.0} if asked.axes["at"] < 1 else None
+        return {metric_of(asked.settings): 3.0} if asked.axes["at"] < 1 else None
 
     results = made_up(folder, "model_size", some)
     assert math.isnan(value(results, {"of": "fd", "quantity": "power_law"}, 0))

@@ -10,6 +10,7 @@ from programs import leftovers
 from core import checkpoint
 from core.errors import Refused
 from core.training import RESUME, SNAPSHOT, read_log
+from experiments.files import read_json
 
 
 def differences(results: Path, alone: Path) -> list[str]:
@@ -75,7 +76,7 @@ def _log(run: Path) -> list[dict]:
 
 def _same(ours: Path, theirs: Path) -> bool:
     if ours.suffix == ".json":
-        a, b = (json.loads(path.read_text()) | {"provenance": None} for path in (ours, theirs))
-        return a == b
+        a, b = ((read_json(path) or {}) | {"provenance": None} for path in (ours, theirs))
+        return "result" in a and a == b
     with np.load(ours) as a, np.load(theirs) as b:
         return a.keys() == b.keys() and all(a[k].tobytes() == b[k].tobytes() for k in a)

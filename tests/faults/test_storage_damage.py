@@ -64,6 +64,13 @@ NEEDED_BY = {
 }
 UNREAD = ("checkpoint before",)  # nothing asks for it while the newest one is whole
 CASES = [(state, kind) for state, kinds in FILES.items() for kind in kinds]
+HOW = [("flipped", 0), ("cut", 0), ("emptied", 0), ("flipped", 1)]
+# Each kind of file is damaged in one way; in the others too among the slow tests.
+DAMAGED = [
+    pytest.param(*case, *HOW[(i + j) % len(HOW)], marks=pytest.mark.slow if j else ())
+    for i, case in enumerate(CASES)
+    for j in range(len(HOW))
+]
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +111,7 @@ def test_no_kind_of_file_is_left_out(there):
         assert all(list((there / state).glob(pattern)) for pattern in kinds.values())
 
 
-@pytest.mark.parametrize("how, seed", [("cut", 0), ("emptied", 0), ("flipped", 0), ("flipped", 1)])
-@pytest.mark.parametrize("state, kind", CASES)
+@pytest.mark.parametrize("state, kind, how, seed", DAMAGED)
 def test_damage_is_named_and_what_was_lost_is_made_again(
     state, kind, how, seed, there, tmp_path, capsys
 ):

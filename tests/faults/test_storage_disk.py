@@ -27,7 +27,7 @@ from core.training import RESUME
 from experiments.files import write_bytes
 from experiments.runs import Run
 
-TIMES = 8
+TIMES, QUICK = 8, 3  # moments that a disk is full at; those that are not slow tests
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,9 @@ def said_once(text: str, what: str) -> None:
     assert len(lines) == 1 and what in lines[0], text
 
 
-@pytest.mark.parametrize("time", range(TIMES))
+@pytest.mark.parametrize(
+    "time", [pytest.param(i, marks=pytest.mark.slow if i >= QUICK else ()) for i in range(TIMES)]
+)
 def test_a_disk_that_fills_up_at_any_moment_costs_nothing_but_time(
     time, whole, tmp_path, monkeypatch, capsys
 ):
