@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 HALLS = ("core", "experiments", "analysis")
 FONT = "STIXTwoMath-Regular.ttf"
 IMAGES = (".png", ".svg")
-LATER = ("results/reference/REPORT.md",)  # what pages may name before it is there
 
 # [text](target) and ![text](target); no target here has blanks or brackets.
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
@@ -130,7 +129,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             there = "index.md"
         if there in files.src_uris and (there != path or path == "index.md"):
             return f"{found['image']}[{found['text']}]({there}{hash_}{anchor})"
-        if (ROOT / path).exists() or path in LATER:
+        if (ROOT / path).exists():
             same = found["text"].strip("`/") == path
             return f"`{path}`" if same else f"{found['text']} (`{path}`)"
         return found[0]
