@@ -24,6 +24,7 @@ help:
 	@echo '    All keys: make run (with none). In zsh, quote brackets: "seeds=[0,1,2]"'
 	@echo 'make test [ARGS="-k schedule"]'
 	@echo '    Runs the tests, files side by side on up to 4 cores; ARGS are for pytest.'
+	@echo '    ARGS="-m slow" runs the long ones, which are left out otherwise.'
 	@echo 'make bench [ARGS="training short=true"]'
 	@echo '    Measures speed and memory, beside two peers, and writes results/reference/benchmarks/.'
 	@echo 'make soak [ARGS="hours=2"]'
@@ -37,7 +38,8 @@ run: $(STAMP)
 	@exec .venv/bin/python experiments/run.py $(WORDS)
 
 test: $(STAMP)
-	@exec .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@exec .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	    $(ARGS)
 
 bench: .venv/peers/installed
 	@exec .venv/bin/python -m benchmarks $(ARGS)

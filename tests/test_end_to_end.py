@@ -200,6 +200,7 @@ def _cells(program: Path, words: list[str]):
         grid.HERE = here
 
 
+@pytest.mark.slow
 def test_two_launches_at_once_share_the_runs_of_a_folder_of_images(start, three_rows, tmp_path):
     images, results = grey_images(tmp_path / "images", 80), tmp_path / "results"
     grid = three_rows.parent / "grids" / "three_rows.yaml"

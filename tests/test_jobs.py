@@ -201,6 +201,7 @@ def test_jobs_on_this_machine_give_the_numbers_of_one_process(words, tmp_path):
     assert "nothing to do" in run(tmp_path, *TINY, *more, *words)
 
 
+@pytest.mark.slow
 def test_two_processes_of_this_machine_train_one_run(tmp_path):
     run(tmp_path, *TINY, folder="here")
     out = run(tmp_path, *TINY, "on=local", "slurm.tasks_per_node=2")
@@ -312,6 +313,7 @@ def test_a_batch_that_the_processes_of_a_run_cannot_share_is_refused_at_once(tmp
     assert not (tmp_path / "on" / "runs").exists()
 
 
+@pytest.mark.slow
 def test_starting_a_job_leaves_the_failures_of_others(tmp_path):
     """Three runs one after the other, of which the first fails."""
     words = (*TINY, "seeds=[0,1,2]", "optim.lr=1e30", "optim.steps=40", "on=local")
@@ -319,6 +321,7 @@ def test_starting_a_job_leaves_the_failures_of_others(tmp_path):
     assert "3 failed" in run(tmp_path, *words, "list=true")
 
 
+@pytest.mark.slow
 def test_a_failure_of_a_job_is_kept_also_if_mending_its_cause_would_be_enough(tmp_path):
     words = (*TINY, "on=local")
     run(tmp_path, *words)

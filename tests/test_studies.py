@@ -165,6 +165,7 @@ def test_everything_is_drawn_and_what_is_missing_is_named(few, results, capsys):
     assert (results / "figures" / "alpha_bar.png").exists()
 
 
+@pytest.mark.slow
 def test_the_check_wants_every_measurement_and_the_committed_tables(few, results, monkeypatch):
     """Made-up results stand for the reference; the check writes nothing among them."""
     reference = module.REFERENCE

@@ -60,6 +60,7 @@ def test_a_node_that_fails(cluster, alone):
     assert cluster.starts() == 1
 
 
+@pytest.mark.slow
 def test_slurmd_killed_and_started_again(cluster, alone, slurm):
     """The job goes on without it, and its end is noticed later."""
     (id,) = cluster.submit(*ONE)
@@ -95,6 +96,7 @@ def test_a_run_that_fails_is_not_requeued_but_listed_and_can_be_retried(cluster)
     assert cluster.starts() == 2
 
 
+@pytest.mark.slow
 def test_measurements_in_jobs_of_their_own_wait_for_their_training(cluster):
     """Three jobs draw a part each of 600 images, and one of them computes the distance."""
     words = (*ONE, "optim.steps=60", "measure.fd.images=600")
@@ -128,12 +130,14 @@ def test_measurements_of_two_networks_wait_for_both_trainings(cluster):
     assert cluster.starts() == 2  # each network trained once
 
 
+@pytest.mark.slow
 def test_measurements_are_cancelled_when_their_training_fails(cluster):
     ids = cluster.submit(*ONE, "optim.lr=1e30", "optim.steps=40", "split=true")
     cluster.ended(*ids)
     assert not cluster.measured() and cluster.starts() == 1
 
 
+@pytest.mark.slow
 def test_several_runs_in_one_job(cluster, alone):
     ids = cluster.submit(*WHOLE, "pack=3", "slurm.cpus_per_task=2", "slurm.mem_gb=3")
     assert len(ids) == 1 and len(cluster.queue(*ids)) == 2
@@ -161,6 +165,7 @@ def test_two_processes_train_one_run(cluster, alone):
     assert len(cluster.measured()) == 2 and cluster.log().count("Requeued job") == 1
 
 
+@pytest.mark.slow
 def test_the_launcher_in_a_job_of_its_own(cluster):
     """sbatch slurm/submit.sbatch, whose own variables must not reach the jobs it submits."""
     few = [word for word in ONE if not word.startswith("optim.steps")]
