@@ -191,7 +191,13 @@ def test_runs_side_by_side_do_not_go_with_runs_of_several_processes(tmp_path):
     assert not (tmp_path / "on" / "runs").exists()
 
 
-@pytest.mark.parametrize("words", [("on=local", "split=true", "split_images=256"), ("on=debug",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("on=local", "split=true", "split_images=256"),
+        pytest.param(("on=debug",), marks=pytest.mark.slow),
+    ],
+)
 def test_jobs_on_this_machine_give_the_numbers_of_one_process(words, tmp_path):
     more = ("measure.fd.images=300",)
     run(tmp_path, *TINY, *more, folder="here")
