@@ -6,7 +6,6 @@ other point of the set.
 """
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from core.errors import Refused
 
@@ -39,6 +38,8 @@ def _share_on_manifold(points: np.ndarray, of: np.ndarray, k: int) -> float:
 def _distances(a: np.ndarray, b: np.ndarray):
     """Blocks of rows of the Euclidean distances [len(a), len(b)]."""
     if a.shape[1] < BY_PRODUCTS:
+        from scipy.spatial.distance import cdist  # late: a fifth of what any program would import
+
         for first in range(0, len(a), ROWS):
             yield cdist(a[first : first + ROWS], b)
         return
