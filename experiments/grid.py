@@ -5,9 +5,7 @@ field. Order, the last one wins: defaults < scale < the grid's base < the scale'
 row and axes < seed < command line.
 """
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,8 @@ from core.errors import Refused
 from experiments import definitions, read_yaml
 from experiments.asked import Asked, RowRun, measurements_of, with_partners
 from experiments.limits import check
-from experiments.overrides import (
-    HOUSEKEEPING,
-    RESERVED,
-    ROOT,
-    Request,
-    did_you_mean,
-    dotted,
-    seeds_of,
-    typed,
-)
+from experiments.overrides import ROOT, Request, did_you_mean, dotted, seeds_of, typed
+from experiments.rows import blame, fields_of, refuse_unknown, refuse_varied, rows_of, training_of
 from experiments.runs import digest
 
 HERE = Path(__file__).resolve().parent
@@ -113,33 +103,33 @@ def expand(request: Request) -> Grid:
     """The grid that a command line asks for; anything wrong with it is Refused in one line."""
     scale = _read("scales", request.scale, definitions.SCALE)
     terms = _terms(scale)
-    _refuse_unknown(request.overrides, terms)
+    refuse_unknown(request.overrides, terms)
     grid = _read("grids", request.grid, definitions.GRID)
     of_grid, of_scale = f"grids/{request.grid}.yaml: ", f"scales/{request.scale}.yaml: "
     where = of_scale if "seeds" in scale else of_grid
-    seeds = _blame(where, lambda: seeds_of(scale.get("seeds", grid.get("seeds", [0]))))
+    seeds = blame(where, lambda: seeds_of(scale.get("seeds", grid.get("seeds", [0]))))
     seeds = request.seeds or seeds
-    rows = _rows(grid)
-    expanded = [_fields(row, terms, of_grid) for row in rows]
-    typed_in = _fields(request.overrides, terms)
-    _refuse_varied(request, typed_in, expanded, grid)
-    _refuse_unknown(typed_in, terms)
+    rows = rows_of(grid)
+    expanded = [fields_of(row, terms, of_grid) for row in rows]
+    typed_in = fields_of(request.overrides, terms)
+    refuse_varied(request, typed_in, expanded, grid)
+    refuse_unknown(typed_in, terms)
 
     # What this scale says about this grid alone, such as fewer images where it draws many sets.
-    of_study = _fields((scale.get("grids") or {}).get(request.grid) or {}, terms, of_scale)
-    base = _fields(grid.get("base") or {}, terms, of_grid)
+    of_study = fields_of((scale.get("grids") or {}).get(request.grid) or {}, terms, of_scale)
+    base = fields_of(grid.get("base") or {}, terms, of_grid)
     trained = dotted(scale.get("train") or {})
     layers = [(of_scale, trained), (of_grid, base), (of_scale, of_study)]
     for where, layer in [*layers, *((of_grid, values) for values in expanded)]:
-        _refuse_unknown(layer, terms, where)
-        typed(TrainConfig, [layer if layer is trained else _training(layer)], where)
+        refuse_unknown(layer, terms, where)
+        typed(TrainConfig, [layer if layer is trained else training_of(layer)], where)
     _refuse_unused(request.grid, grid, scale, of_scale)
     base |= of_study
     data = _data_digest(request, typed_in, [trained, base, *expanded], scale)
 
     def settled(values: dict, typed_in: dict) -> tuple[TrainConfig, tuple[Asked, ...]]:
         """A row's training and what is measured on it."""
-        layers = [trained, _training(base), _training(values), _training(typed_in)]
+        layers = [trained, training_of(base), training_of(values), training_of(typed_in)]
         config = typed(TrainConfig, layers, "")
         if config.objective.name != "gan":  # settings of another row's training
             config = replace(config, gan=GANConfig())
@@ -155,7 +145,7 @@ def expand(request: Request) -> Grid:
             ready.append((row, *settled(values, typed_in)))
         except Refused:
             files = f"grids/{request.grid}.yaml at scales/{request.scale}.yaml: "
-            _blame(files, lambda values=values: settled(values, {}))
+            blame(files, lambda values=values: settled(values, {}))
             raise  # without the command line's words all is well
     cells = []
     for seed in seeds:
@@ -205,81 +195,6 @@ def _terms(scale: dict) -> dict[str, dict[str, dict]]:
     return terms
 
 
-def _blame(where: str, compute: Callable[[], Any]) -> Any:
-    """What is computed; what is wrong with it is said to be so in a file."""
-    try:
-        return compute()
-    except Refused as error:
-        raise Refused(f"{where}{error}", error.code, error.lasting) from error
-
-
-def _rows(grid: dict) -> list[dict]:
-    """Rows x axes, in the grid's own words."""
-    axes = grid.get("axes") or {}
-    points = itertools.product(*axes.values())
-    points = [dict(zip(axes, point)) for point in points]
-    return [row | point for row in (grid.get("rows") or [{}]) for point in points]
-
-
-def _fields(row: dict, terms: dict, where: str = "") -> dict[str, Any]:
-    """A row's words as dotted configuration fields. where: the file they are in, for a message."""
-    values: dict[str, Any] = {}
-    for key, value in row.items():
-        if "$" in f"{key}{value}":  # figures would take it for a formula
-            raise Refused(f"{where}{key}={value}: a word cannot have a '$'")
-        if key not in terms:
-            values[key] = value
-        elif str(value) in terms[key]:
-            values |= terms[key][str(value)] or {}
-        else:
-            near = did_you_mean(str(value), terms[key])
-            raise Refused(f"{where}{key}={value}: choose one of {', '.join(terms[key])}{near}")
-    return _blame(where, lambda: dotted(values))
-
-
-def _training(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if not key.startswith("measure.")}
-
-
-def _refuse_varied(request: Request, typed_in: dict, rows: list[dict], grid: dict) -> None:
-    """A key that the grid varies cannot be fixed from outside: rows would collapse into one."""
-    for key in [*typed_in, *request.overrides]:
-        varied = len({str(row.get(key)) for row in rows}) > 1
-        for name, entry in (grid.get("measure") or {}).items():
-            of_one = key.startswith(f"measure.{name}.")
-            field = key.removeprefix(f"measure.{name}." if of_one else "measure.")
-            if key.startswith("measure."):
-                varied |= of_one and len({str(row.get(f"measure.{field}")) for row in rows}) > 1
-                varied |= field in (entry.get("axes") or {})
-        if varied:
-            raise Refused(f"{request.grid} varies {key}; the command line cannot fix it")
-
-
-def _refuse_unknown(values: dict[str, Any], terms: dict, where: str = "") -> None:
-    """Names at the first level, where a word may be meant for the launcher as well.
-
-    where: the file that the values are in; nothing for the command line's.
-    """
-    flat, names = list(_flat(TrainConfig())), [f.name for f in fields(TrainConfig)]
-    launching = [] if where else [*RESERVED, *HOUSEKEEPING]
-    for key in values:
-        first = key.split(".")[0]
-        if where and first in (*RESERVED, *HOUSEKEEPING):
-            raise Refused(f"{where}'{key}' is for the command line")
-        if first not in [*launching, *names, *terms, "measure"]:
-            last = {name.rpartition(".")[2]: name for name in flat}
-            near = did_you_mean(last.get(first, key), [*launching, *names, *terms, *flat])
-            raise Refused(f"{where}unknown key '{key}'{near or '; --help shows the keys'}")
-        if key == "measure":
-            raise Refused(f"{where}measure={values[key]}: set a field, as in measure.images=100")
-        if key == "seed" and not where:
-            raise Refused("seeds are given as seeds=[0,1,2]")
-        of_code = key == "data.digest" or (key == "recipe" and "recipe" not in terms)
-        if of_code or key.endswith(".partner"):
-            said = "a file" if where else "the command line"
-            raise Refused(f"{where}{key} is not for {said}: the code sets it")
-
-
 def _refuse_unused(name: str, grid: dict, scale: dict, where: str) -> None:
     """What a scale says of a grid, or of a measurement of this one, that there is not."""
     there = available("grids")
@@ -306,18 +221,6 @@ def _data_digest(request: Request, typed_in: dict, layers: list[dict], scale: di
         how = f"; once: {scale['prepare']}" if "prepare" in scale else ""
         raise Refused(f"{needs}{how}")
     return content_digest(Path(request.housekeeping.data_path))
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted fields of a configuration."""
-    values: dict[str, Any] = {}
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if hasattr(value, "__dataclass_fields__"):
-            values |= _flat(value, f"{prefix}{f.name}.")
-        else:
-            values[prefix + f.name] = value
-    return values
 
 
 def _refuse_twins(cells: list[Cell]) -> None:

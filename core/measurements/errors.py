@@ -4,7 +4,6 @@ What follows from such errors is in core/diffusion/optimal.py.
 """
 
 import numpy as np
-import torch
 
 from core import build
 from core.chains import likelihood_chain, sampling_chain, training_chain
@@ -18,6 +17,7 @@ from core.diffusion.optimal import (
 )
 from core.diffusion.process import Diffusion
 from core.diffusion.schedules import Schedule
+from core.measurements.along import along_chain
 from core.measurements.result import batches
 from core.randomness import ImageNoise
 from core.trained import Trained
@@ -38,17 +38,11 @@ def errors_along(
     which = range(min(IMAGES, len(images)))
     for chosen in batches(which, housekeeping.eval_batch):
         noise = ImageNoise(chosen, trained.shape, seed, "errors eps")
-        x0 = images.batch(chosen).to(trained.device)
-        label = None if images.labels is None else images.labels[chosen.start : chosen.stop]
-        denoise = trained.denoiser(diffusion, label)
-        for i, step in enumerate(steps):
-            t = torch.full((len(chosen),), int(step), device=trained.device)
-            with torch.inference_mode():
-                x_t = diffusion.q_sample(x0, t, noise().to(trained.device))
-                prediction = denoise(x_t, t)
-                found = diffusion.predicted_x0(prediction, x_t, t, clip=True)
-                power[i] += float((prediction.eps.double() ** 2).mean()) * len(chosen)
-                x0_error[i] += float(((x0 - found).double() ** 2).mean()) * len(chosen)
+        along = along_chain(trained, diffusion, steps, images, chosen, noise)
+        for i, (x0, x_t, t, prediction) in enumerate(along):
+            found = diffusion.predicted_x0(prediction, x_t, t, clip=True)
+            power[i] += float((prediction.eps.double() ** 2).mean()) * len(chosen)
+            x0_error[i] += float(((x0 - found).double() ** 2).mean()) * len(chosen)
     return Errors(steps, power / len(which), x0_error / len(which))
 
 

@@ -5,12 +5,12 @@ not see it leave.
 """
 
 import numpy as np
-import torch
 
 from core.chains import training_chain
 from core.config import LearnedVariance
 from core.data.images import Images
 from core.diffusion.process import Diffusion
+from core.measurements.along import along_chain
 from core.measurements.result import Result, batches
 from core.parts import Arrays, Report, Work, compute
 from core.randomness import ImageNoise
@@ -36,14 +36,9 @@ def measure_learned_v(
         counts = np.zeros((len(steps), len(EDGES) - 1), dtype=np.int64)
         for chosen in batches(which, work.housekeeping.eval_batch):
             noise = ImageNoise(chosen, trained.shape, settings.seed, "v eps")
-            x0 = images.batch(chosen).to(trained.device)
-            label = None if images.labels is None else images.labels[chosen.start : chosen.stop]
-            denoise = trained.denoiser(diffusion, label)
-            for i, step in enumerate(steps):
-                t = torch.full((len(chosen),), int(step), device=trained.device)
-                with torch.inference_mode():
-                    x_t = diffusion.q_sample(x0, t, noise().to(trained.device))
-                    v = denoise(x_t, t).v.double().cpu().numpy().ravel()
+            along = along_chain(trained, diffusion, steps, images, chosen, noise)
+            for i, at in enumerate(along):
+                v = at.prediction.v.double().cpu().numpy().ravel()
                 sums["sum"][i] += v.sum()
                 sums["below"][i] += (v < 0).sum()
                 sums["above"][i] += (v > 1).sum()
