@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import SequenceMatcher, get_close_matches
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -165,19 +165,18 @@ def _converted(kind: type, key: str, value: Any) -> Any:
     """The value of one dotted field as its type has it. ValueError: "key=value: why not"."""
     same = (kind, key, type(value), repr(value))
     if same not in _seen:
-        _check_name(kind, key, value)
+        wanted = _wanted(_type_of(kind, key, value), value)
         try:
             _seen[same] = _checked(_by_type(kind, key, value))
-        except (OmegaConfBaseException, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            if "$" in reason:  # OmegaConf leaves its placeholders in for items of a list
-                reason = "an item of the list has the wrong type"
-            raise ValueError(f"{key}={value}: {reason}") from error
+        except (OmegaConfBaseException, TypeError) as error:
+            raise ValueError(f"{key}={value}: {wanted}") from error
+        except ValueError as error:
+            raise ValueError(f"{key}={value}: {error}") from error
     return _seen[same]
 
 
-def _check_name(kind: type, key: str, value: Any) -> None:
-    """ValueError, with the names that there are: there is no such field."""
+def _type_of(kind: type, key: str, value: Any) -> Any:
+    """The type of the field. ValueError, with the names that there are: there is no such field."""
     group = ""
     for part in key.split("."):
         names = list(get_type_hints(kind)) if is_dataclass(kind) else []
@@ -189,6 +188,26 @@ def _check_name(kind: type, key: str, value: Any) -> None:
         kind, group = get_type_hints(kind)[part], f"{group}.{part}" if group else part
     if is_dataclass(kind):
         raise ValueError(f"{key}={value}: set a field of it, as in {key}.{fields(kind)[0].name}=")
+    return kind
+
+
+WANTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    int | None: "a whole number, or null",
+    tuple[int, ...]: "a list of whole numbers, as in [1, 2]",
+    tuple[float, ...]: "a list of numbers, as in [0.9, 0.99]",
+}
+
+
+def _wanted(kind: Any, value: Any) -> str:
+    """What to give for a field of this type in the place of the value."""
+    if get_origin(kind) is not Literal:
+        return f"give {WANTED[kind]}"
+    choices = get_args(kind)
+    return f"choose one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
 
 
 def _by_type(kind: type, key: str, value: Any) -> Any:

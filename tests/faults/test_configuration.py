@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from core import chains
 from core.config import METRICS, Housekeeping, TrainConfig
 from core.errors import Refused
-from experiments import definitions, run
+from experiments import definitions, overrides, run
 from experiments import grid as grids
 from experiments.overrides import RESERVED
 
@@ -146,10 +146,26 @@ def test_any_value_of_any_key_is_taken_or_refused_naming_the_key(key, value):
         ("a\nb", "1", r"'a\nb=1' has characters that cannot be printed"),
         ("optim.lr", "\x1b[2J", "has characters that cannot be printed"),
         ("gird", "x", "unknown key 'gird'. Did you mean 'grid'?"),
+        ("unet.dropout", "true", "unet.dropout=True: give a number"),
+        ("optim.steps", "1.5", "optim.steps=1.5: give a whole number"),
+        ("optim.steps", "[1]", "optim.steps=[1]: give a whole number"),
+        ("measure.nll.steps", "few", "measure.nll.steps=few: give a whole number, or null"),
+        ("unet.channel_mult", "[a]", "unet.channel_mult=['a']: give a list of whole numbers, as"),
+        ("optim.ema", "0.9", "optim.ema=0.9: give a list of numbers, as in [0.9, 0.99]"),
+        ("compile", "maybe", "compile=maybe: give true or false"),
+        ("device", "gpu", "device=gpu: choose one of auto, cpu, cuda, mps. Did you mean 'cpu'?"),
     ],
 )
 def test_what_is_wrong_with_a_word_is_said(key, value, says):
     assert says in said(f"{key}={value}")
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, Housekeeping, *METRICS.values()])
+def test_what_any_field_takes_is_said_in_plain_words(kind):
+    """A mapping is right for none."""
+    for key in flat(kind):
+        with pytest.raises(ValueError, match=rf"^{key}=.*: (give|choose one of) [\w ,.\[\]]+$"):
+            overrides._converted(kind, key, {"a": 1})
 
 
 @FEW
