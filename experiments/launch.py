@@ -133,7 +133,9 @@ class _Pool:
         self.threads, self.gpus, self.on_done, self.stop = threads, gpus, on_done, stop
         self.wait, self.signals = wait, 0
         self.queue = deque((task, "no") for task in tasks)
-        self.costs = {task.run.id: task_costs(task) for task in tasks}
+        self.costs: dict[str, dict[str, float]] = {}  # of what is not counted as finished, by run
+        for task in tasks:  # several may be of one run
+            self.costs.setdefault(task.run.id, {}).update(task_costs(task))
         total = sum(sum(costs.values()) for costs in self.costs.values())
         self.board = Board(title, total, range(workers))
         self.finished = 0.0
@@ -194,7 +196,8 @@ class _Pool:
             elif time.monotonic() >= worker.rests and (shared := self._shared()):
                 worker.task, worker.wait, worker.helps = shared, "no", True
         if worker.task:
-            worker.pipe.send((worker.task, worker.wait))
+            with contextlib.suppress(OSError):  # it was killed meanwhile, as `_listen` will see
+                worker.pipe.send((worker.task, worker.wait))
         else:
             self.board.idle(i)
 
@@ -219,7 +222,7 @@ class _Pool:
                     self._answer(i, worker.pipe.recv())
                 elif not worker.process.is_alive():
                     self._died(i)
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # the latter in the middle of an answer
                 self._died(i)
         for i, worker in enumerate(self.workers):
             if worker.task is None:
@@ -259,8 +262,12 @@ class _Pool:
             self.queue.append((worker.task, self.wait))
         elif answer[0] == "interrupted":
             self.outcome.interrupted = True
+            if not self.signals and not self.stopping.is_set():
+                # It alone was told to end, and would stop in whatever it is given.
+                self._dismiss(worker)
+                self.workers[i] = self._start(i)
         else:
-            self.finished += 0 if worker.helps else sum(self.costs[worker.task.run.id].values())
+            self._count(worker)
             if answer[0] == "done":
                 self.outcome.done += 1
                 self.board.say(f"{name}: done")
@@ -274,6 +281,13 @@ class _Pool:
             self.on_done()
         self._give(i)
 
+    def _count(self, worker: _Worker) -> None:
+        """What its task has cost is finished, unless another worker has that task."""
+        if not worker.helps:
+            costs = self.costs[worker.task.run.id]
+            stages = ("train", *(asked.id for asked in worker.task.asked))
+            self.finished += sum(costs.pop(stage, 0.0) for stage in stages)
+
     def _failed(self, name: str, message: str) -> None:
         self.outcome.failed[name] = message
         self.board.say(f"{name}: FAILED")
@@ -285,10 +299,15 @@ class _Pool:
         code = worker.process.exitcode
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         if not self.signals and not self.stopping.is_set():
-            name = worker.task.words
-            self.finished += 0 if worker.helps else sum(self.costs[worker.task.run.id].values())
-            self._failed(name, f"its process died ({how}); the same command continues it")
+            self._count(worker)
+            name, rests = worker.task.words, 0.0
+            if worker.helps:  # what it had is left to the worker that has the task
+                self.board.say(f"{name}: a process that helped died ({how})")
+                rests = time.monotonic() + REST
+            else:
+                self._failed(name, f"its process died ({how}); the same command continues it")
             self.workers[i] = self._start(i)
+            self.workers[i].rests = rests
         self._give(i)
 
     def _dismiss(self, worker: _Worker) -> None:
