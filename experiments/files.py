@@ -1,6 +1,5 @@
 """Small files: written whole or not at all, and read as what anybody may have written."""
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -116,14 +115,13 @@ def _checksum(content: dict) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Refused unless a file can be written in the folder, which may be missing and stays so."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    """Refused unless a file can be written in the folder or, where that is missing, above it.
+
+    No folder is made, which others might find, and put a file into, before it was removed.
+    """
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     try:
-        write_bytes(folder / ".writable", b"?")
-        (folder / ".writable").unlink(missing_ok=True)
+        write_bytes(there / ".writable", b"?")
+        (there / ".writable").unlink(missing_ok=True)
     except OSError as error:
         raise Unwritable(folder, error) from error
-    finally:
-        for place in missing:
-            with contextlib.suppress(OSError):  # somebody else has use for it already
-                place.rmdir()

@@ -72,6 +72,8 @@ class Submission:
                 f"pack={shape.pack} puts runs into one job side by side, and on={profile.name} "
                 f"gives each run {profile.processes} processes: choose one of the two"
             )
+        for task in tasks:  # before anything is noted in its folder
+            task.run.refuse_links(jobs.parent)
         self.title, self.profile, self.tasks = title, profile, tasks
         on_slurm = profile.cluster == "slurm"
         self.arrays = arrays(

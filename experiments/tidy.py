@@ -3,6 +3,7 @@
 Nothing depends on it: who works on a run finds its way past all of that.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,17 +17,23 @@ UNSEEN = 3600.0  # seconds without a change after which a process of another mac
 def tidy(results: Path, runs: Iterable[Path]) -> None:
     """Of these run folders, and of the tables, figures and statistics in the results folder.
 
-    What belongs to a process that may be alive, here or elsewhere, stays.
+    What belongs to a process that may be alive, here or elsewhere, stays, and so does whatever a
+    link leads to that leads out of the results folder.
     """
-    for folder in runs:
+    root = os.path.realpath(results)
+
+    def inside(*places: Path) -> list[Path]:
+        return [p for p in places if Path(os.path.realpath(p)).is_relative_to(root)]
+
+    for folder in inside(*runs):
         _unclaimed(folder)
-        for place in (folder, folder / "checkpoints", folder / "measurements"):
+        for place in inside(folder, folder / "checkpoints", measured := folder / "measurements"):
             _half_written(place)
-        for parts in (folder / "measurements").glob("*.part"):
+        for parts in (path for place in inside(measured) for path in place.glob("*.part")):
             if parts.with_suffix(".json").exists():
                 shutil.rmtree(parts, ignore_errors=True)
-    for name in ("tables", "figures", "cache"):
-        _half_written(results / name)
+    for place in inside(*(results / name for name in ("tables", "figures", "cache"))):
+        _half_written(place)
 
 
 def _unclaimed(folder: Path) -> None:

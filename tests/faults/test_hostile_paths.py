@@ -21,12 +21,16 @@ from core.config import Housekeeping
 from core.data import cifar10
 from core.data.original import Options
 from core.data.sources import load as load_images
+from core.files import temporary
+from experiments import profiles
 from experiments.execute import _open
 from experiments.export import export
 from experiments.grid import expand
 from experiments.overrides import parse
 from experiments.run import distinct, tasks_of
 from experiments.runs import Runs
+from experiments.submit import Shape, Submission
+from experiments.tidy import tidy
 
 UP = ["../evil.png", "../../evil.png", "/tmp/evil.png", "a/../../b.png", "..\\evil.png"]
 
@@ -143,6 +147,7 @@ def test_links_out_of_a_results_folder_are_refused_and_nothing_is_written(what, 
         lambda: _open(task, _Writes()),
         lambda: load(request),
         lambda: export(cell, task.run, tmp_path / "published", True),
+        lambda: Submission("x", [task], LOCAL, Shape(), results / "jobs"),
     )
     for call in calls:
         says = refusal(call)
@@ -150,8 +155,31 @@ def test_links_out_of_a_results_folder_are_refused_and_nothing_is_written(what, 
     assert everything(tmp_path) == before
 
 
+LOCAL = profiles.load("local", {})
+
+
 class _Writes:
     writes = True
+
+
+@pytest.mark.parametrize("what", ["", "measurements", "checkpoints", "../../tables"])
+def test_nothing_is_tidied_up_behind_a_link(what, results, tmp_path):
+    _, task, folder = of(results)
+    away, place = tmp_path / "away", folder / what
+    if place.exists():
+        place.rename(away)
+    (away / "a.part").mkdir(parents=True)
+    dead = temporary(away / "x").name.replace(f".{os.getpid()}.", ".4194304.")
+    for name in ("a.json", "progress.json", dead):
+        (away / name).touch()
+    place.symlink_to(away)
+    before = everything(away)
+    tidy(results, [folder])
+    assert everything(away) == before
+    place.unlink()
+    away.rename(place)
+    tidy(results, [folder])
+    assert not (place / dead).exists()  # which it would have removed here
 
 
 def test_a_measurement_that_is_a_link_or_a_pipe_is_refused_and_not_waited_for(results):

@@ -24,6 +24,7 @@ from analysis import tables
 from core import checkpoint
 from core.errors import DiskFull, Unwritable
 from core.training import RESUME
+from experiments import files
 from experiments.files import write_bytes
 from experiments.runs import Run
 
@@ -100,12 +101,28 @@ def test_a_place_that_refuses_is_said_before_anything_is_trained(
     monkeypatch.setattr("experiments.execute.train", None)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        put(Disk(results, error=error), patch)
+        put(Disk(results if results.exists() else tmp_path, error=error), patch)
         assert command(results) == 1
     err = capsys.readouterr().err
     said_once(err, f"error: could not write {results / 'runs'}")
     assert "name another place, such as results=FOLDER" in err
     assert sorted(path for path in results.rglob("*") if "runs/" in str(path)) == before
+
+
+def test_the_look_whether_a_folder_can_be_written_takes_it_from_nobody(tmp_path, monkeypatch):
+    """Another launch that begins at the same time has just made sure of the folder."""
+    folder, write = tmp_path / "results" / "runs", files.write_bytes
+
+    def meanwhile(*given):
+        write(*given)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(files, "write_bytes", meanwhile)
+    files.check_writable(folder)
+    assert folder.is_dir() and not list(tmp_path.rglob(".writable*"))
+    monkeypatch.undo()
+    files.check_writable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_folder_of_one_run_that_refuses_fails_that_run_in_one_line(
