@@ -16,7 +16,6 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType
 
 from core.files import here, temporary
 from experiments.files import read_json
@@ -165,9 +164,9 @@ def holder(path: Path) -> str:
 def _record(path: Path) -> dict:
     """What a claim says; {} where it says nothing, or what no claim of this code says."""
     record = read_json(path) or {}
-    right = all(isinstance(record.get(key, ""), str) for key in ("token", "host"))
-    right &= isinstance(record.get("job"), (str, NoneType)) and _is_process(record)
-    return record if right else {}
+    words = [record.get(key) or "" for key in ("token", "host", "job")]
+    right = all(isinstance(word, str) and word.isprintable() for word in words)
+    return record if right and _is_process(record) else {}
 
 
 def _is_process(record: dict) -> bool:

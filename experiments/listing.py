@@ -1,8 +1,7 @@
 """What there is of a grid: a line per cell, from the run folders."""
 
-from core.errors import one_line
 from experiments.grid import Grid
-from experiments.runs import Runs, State
+from experiments.runs import Runs, State, reason
 from experiments.submitted import Queue
 
 STATES = ("trained", "running", "queued", "started", "failed", "new")
@@ -40,9 +39,3 @@ def listing(grids: list[Grid], runs: Runs) -> str:
     if len(grids) > 1:
         summary += f"; {cells - len(states)} of {cells} cells share their run with another"
     return "\n".join([*lines, summary])
-
-
-def reason(error: str | None) -> str:
-    """The last line of a failure, which says most."""
-    lines = (error or "").strip().splitlines()
-    return one_line(lines[-1]) if lines else "it failed, and nothing says why"

@@ -54,7 +54,8 @@ def load(name: str, overrides: dict[str, Any]) -> Profile:
     content.pop("title", None)
     cluster = overrides.get("cluster", content.pop("cluster", None))
     if cluster not in CLUSTERS:
-        raise Refused(f"slurm/{name}.yaml: cluster: {cluster}; choose one of {', '.join(CLUSTERS)}")
+        where = "slurm." if "cluster" in overrides else f"slurm/{name}.yaml: "
+        raise Refused(f"{where}cluster={cluster}: choose one of {', '.join(CLUSTERS)}")
     types = _types()
     parameters = {}
     for where, given in ((f"slurm/{name}.yaml: ", content), ("slurm.", overrides)):

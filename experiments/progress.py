@@ -83,4 +83,5 @@ def _seen(key: str, record: dict) -> Seen | None:
     kinds = {"stage": str, "done": int, "total": int, "words": str, "left": (int, float, NoneType)}
     right = record.keys() == kinds.keys()
     right = right and all(isinstance(record[name], kind) for name, kind in kinds.items())
+    right = right and (record["stage"] + record["words"]).isprintable()
     return Seen(key, **record) if right else None

@@ -8,6 +8,7 @@ of earlier versions the mark is empty, and the files are taken as they are.
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 
 from core.errors import Refused
 from experiments.files import is_damaged, read_json, stamp, write_bytes, write_json
@@ -38,7 +39,7 @@ def _damaged(config: Path, provenance: Path, log: Path, mark: Path, seen: tuple)
     found = [path for path in (config, provenance) if is_damaged(path)]
     if not mark.exists():
         return found
-    copy = read_json(mark)
+    copy = _copy(mark)
     record = read_json(provenance) or (copy or {}).get("provenance", {})
     if copy is None and (mark.stat().st_size or "log_sha256" in record):
         found.append(mark)
@@ -47,14 +48,22 @@ def _damaged(config: Path, provenance: Path, log: Path, mark: Path, seen: tuple)
     return found
 
 
+def _copy(mark: Path) -> dict | None:
+    """Provenance and log in the mark of a finished training; None where they are not there."""
+    copy = read_json(mark) or {}
+    right = isinstance(copy.get("provenance"), dict) and "log" in copy
+    return copy if right and isinstance(copy["log"], (str, NoneType)) else None
+
+
 def restore(folder: Path) -> None:
     """Mends the records of a finished training; where that cannot be it counts as not finished."""
     bad = [path for path in damaged(folder) if path.name != CONFIG]
     if not bad or not (folder / MARK).exists():
         return
-    copy, whole = read_json(folder / MARK), {PROVENANCE, LOG}.isdisjoint(path.name for path in bad)
-    if copy is None and whole:
-        finish(folder, read_json(folder / PROVENANCE))
+    record = read_json(folder / PROVENANCE) if folder / LOG not in bad else None
+    copy = _copy(folder / MARK)
+    if copy is None and record is not None:
+        finish(folder, record)
     elif copy is None:
         (folder / MARK).unlink()
     else:

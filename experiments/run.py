@@ -44,10 +44,10 @@ from core.errors import Refused, unwritable_is_said
 from experiments import profiles, read_yaml
 from experiments.files import check_writable
 from experiments.grid import Cell, Grid, available, expand_each
-from experiments.listing import listing, reason
+from experiments.listing import listing
 from experiments.overrides import Request, of_results, parse
 from experiments.profiles import Profile
-from experiments.runs import Run, Runs
+from experiments.runs import Run, Runs, reason
 from experiments.scripts import Analysis
 from experiments.submitted import Queue
 from experiments.tidy import tidy

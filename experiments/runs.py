@@ -18,7 +18,7 @@ from types import NoneType
 from typing import Any, Literal
 
 from core.config import TrainConfig, to_dict
-from core.errors import Refused
+from core.errors import Refused, one_line
 from experiments import claims, records
 from experiments.files import is_damaged, read_json, read_record, stamp
 
@@ -244,6 +244,12 @@ def label(config: TrainConfig) -> str:
     chain = "" if name == "gan" else f"T{diffusion.T}-{diffusion.schedule}-"
     by = "" if config.source == "here" else f"{config.source}-"
     return f"{by}{config.data.name}-{chain}{name}-s{config.seed}"
+
+
+def reason(error: str | None) -> str:
+    """The last line of a failure, which says most."""
+    lines = (error or "").strip().splitlines()
+    return one_line(lines[-1]) if lines else "it failed, and nothing says why"
 
 
 def _first_difference(a: Any, b: Any, name: str = "") -> str | None:

@@ -15,7 +15,7 @@ from experiments import claims
 from experiments.claims import Claim
 from experiments.files import write_bytes
 from experiments.progress import Progress
-from experiments.runs import Run
+from experiments.runs import Run, reason
 
 Report = Callable[[str, int, int, str], None]  # stage, done, total, words
 NOT_HERE = DiskFull, Unwritable  # failures that cannot be kept in the run's folder
@@ -58,8 +58,8 @@ def acquire(run: Run, stage: str, course: Course) -> Claim | None:
     error = run.error_file(stage)
     if waited and error.exists():
         claim.release()
-        reason = (error.read_text(errors="replace").strip() or "nothing says why").splitlines()[-1]
-        raise Refused(f"it failed in another process: {reason}", 1)
+        why = reason(error.read_text(errors="replace"))
+        raise Refused(f"it failed in another process: {why}", 1)
     return claim
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from core.errors import Refused
 from experiments import claims
 from experiments.files import read_json, write_json
-from experiments.runs import SUBMITTED, Run
+from experiments.runs import SUBMITTED, Run, reason
 
 
 def note(run: Run, cluster: str, jobs: list[str]) -> None:
@@ -29,7 +29,8 @@ def _record(run: Run) -> dict | None:
     record = read_json(run.folder / SUBMITTED) or {}
     jobs, processes = record.get("jobs"), record.get("processes", [])
     right = isinstance(record.get("cluster"), str) and isinstance(jobs, list)
-    right = right and all(isinstance(job, str) for job in jobs) and isinstance(processes, list)
+    right = right and all(isinstance(job, str) and job.isprintable() for job in jobs)
+    right = right and isinstance(processes, list)
     return record if right and all(isinstance(one, dict) for one in processes) else None
 
 
@@ -83,6 +84,7 @@ class Queue:
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             if not self.strict:
                 return self._jobs
-            reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
-            raise Refused(f"squeue does not answer ({reason}): try again") from error
+            said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+            why = reason(said.strip() or str(error))
+            raise Refused(f"squeue does not answer ({why}): try again") from error
         return set(done.stdout.split())

@@ -164,7 +164,7 @@ def test_every_profile_is_what_submitit_takes(name, tmp_path):
         ("gpu", {"nodes": 0}, "nodes=0: at least 1"),
         ("gpu", {"setup": "module load x"}, "give a list of strings"),
         ("gpu", {"mem_gb": -1}, "not negative"),
-        ("gpu", {"cluster": "moon"}, "choose one of slurm, local, debug"),
+        ("gpu", {"cluster": "moon"}, "slurm.cluster=moon: choose one of slurm, local, debug"),
         ("gpu", {"array_parallelism": 0}, "at least 1"),
     ],
 )
@@ -299,6 +299,9 @@ def test_what_is_in_the_queue_is_not_submitted_again(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="no controller"):
         submitted.Queue(strict=True).holds(some[0].run)
     assert not submitted.Queue().holds(some[0].run)
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho >&2; exit 3\n")
+    with pytest.raises(Refused, match=r"squeue does not answer .*exit status 3"):
+        submitted.Queue(strict=True).holds(some[0].run)
 
 
 def test_a_job_of_this_machine_is_known_by_its_process_and_not_by_its_number(tmp_path):

@@ -14,7 +14,7 @@ from analysis.judging import evaluate
 from analysis.load import load
 from core.files import here
 from core.training import number, read_log
-from experiments import claims, progress
+from experiments import claims, progress, records
 from experiments.files import read_json, read_record
 from experiments.grid import expand
 from experiments.listing import listing
@@ -64,6 +64,9 @@ OTHERS = [
     {"token": "x", "job": [1], "pid": 1},
     {"stage": 3, "done": "x", "total": None, "words": [], "left": "soon"},
     {"stage": "x", "done": 1},
+    {"stage": "\x1b[2J", "done": 1, "total": 2, "words": "", "left": None},
+    {"stage": "x", "done": 1, "total": 2, "words": "\x1b[2J", "left": None},
+    {"token": "x", "host": "\x1b]0;title\x07", "job": "\x1b[2J", "pid": 1},
     {"cluster": "slurm", "jobs": 3},
     {"cluster": "slurm", "jobs": [[1], 2]},
     {"cluster": ["x"], "jobs": []},
@@ -92,10 +95,26 @@ def test_claims_progress_and_notes_of_jobs_that_say_nonsense_stop_nobody(tmp_pat
         assert run.look(queue.holds) in ("new", "started", "running", "queued")
         assert progress.read(run.folder) == []
         assert queue.works_on(run) in (True, False) and isinstance(jobs_of(run), list)
-        assert claims.holder(owner) and claims.surely_alive(owner) in (True, False)
+        assert claims.holder(owner).isprintable() and claims.surely_alive(owner) in (True, False)
         claim = claims.acquire(owner) or claims.acquire(owner)  # the first look begins the silence
         assert claim is not None, content[:80]
         claim.release()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    "mark",
+    [{}, {"provenance": 5}, {"provenance": {}}, {"provenance": {"log_sha256": "x"}, "log": 5}],
+)
+def test_a_mark_of_a_training_that_is_none_is_damage_like_any_other(mark, whole, tmp_path):
+    (tmp_path / "trained").write_text(json.dumps(mark))
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    if whole:
+        (tmp_path / "provenance.json").write_text('{"seconds": 1}')
+    assert records.damaged(tmp_path) == [tmp_path / "trained"]
+    records.restore(tmp_path)
+    assert records.damaged(tmp_path) == []
+    assert (tmp_path / "trained").exists() == whole  # else it counts as not finished
 
 
 @pytest.fixture
