@@ -1,5 +1,6 @@
 """What a command line says: reserved words, housekeeping, and configuration fields."""
 
+import hashlib
 import math
 import unicodedata
 from collections.abc import Iterable
@@ -44,8 +45,12 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of tables and figures: grid and scale, and what the command line changed."""
+        """Of tables and figures: grid and scale, and what the command line changed, or the digest
+        of that where a file's name would be too long."""
         changed = [f"{key}={value}" for key, value in sorted(self.overrides.items())]
+        text = ".".join(changed).encode()
+        if len(text) > LONGEST_NAME:
+            changed = [hashlib.sha256(text).hexdigest()[:10]]
         return ".".join([self.grid, self.scale, *changed]).replace("/", "_")
 
 
@@ -55,6 +60,7 @@ RESERVED = ("grid", "scale", "seeds", "results", *LAUNCHING)
 HOUSEKEEPING = tuple(f.name for f in fields(Housekeeping))
 NAMES = ("grid", "scale", "on", "results", "data_path", "features_path")  # 2024 is a name here
 LONGEST = 10_000  # characters of a word
+LONGEST_NAME = 150  # bytes of what was changed in a file's name, which may have 255 in all
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of one, ends of lines
 LARGEST = 2**63 - 1  # of whole numbers; no tensor has more entries
 

@@ -164,7 +164,7 @@ class _Writes:
 
 @pytest.mark.parametrize("what", ["", "measurements", "checkpoints", "../../tables"])
 def test_nothing_is_tidied_up_behind_a_link(what, results, tmp_path):
-    _, task, folder = of(results)
+    _, _, folder = of(results)
     away, place = tmp_path / "away", folder / what
     if place.exists():
         place.rename(away)
@@ -236,6 +236,14 @@ def test_ids_come_from_configurations_and_never_from_files(id, results):
     words = [*WORDS, f"results={results}", f"measure.nll.partner={id}"]
     assert "the code sets it" in refusal(lambda: expand(parse(words)))
     assert isinstance(task.housekeeping, Housekeeping)
+
+
+def test_a_file_s_name_has_room_for_whatever_was_changed():
+    changes = [f"measure.fd.number_{i}={i}" for i in range(9)]
+    names = [parse([*WORDS, *changes[:n], "unet.dropout=" + "é" * 50]).name for n in range(10)]
+    assert max(len(name.encode()) for name in names) < 200 and len(set(names)) == 10
+    assert names[0].startswith("model_mix.smoke.unet.dropout=ééé")  # as long as that fits
+    assert "=" not in names[9] and names[9].startswith("model_mix.smoke.")
 
 
 def test_the_name_of_a_table_leads_nowhere(results):
