@@ -51,7 +51,7 @@ def measurement_evaluations(config: TrainConfig, settings: Measurement) -> float
 
 def task_costs(task: Task) -> dict[str, float]:
     """Of each stage of a task that is still to be done: "train", and measurements by their ids."""
-    training = task.part != "measurements" and task.needs_training
+    training = task.part != "measurements" and task.trains
     costs = {"train": training_evaluations(task.config)} if training else {}
     for asked in task.missing if task.part != "training" else ():
         costs[asked.id] = measurement_evaluations(task.config, asked.settings)

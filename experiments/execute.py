@@ -62,6 +62,11 @@ class Task:
         return not mark or self.lacks_weights
 
     @property
+    def trains(self) -> bool:
+        """Whether it takes a training; weights that come with the code are copied in no time."""
+        return self.needs_training and self.housekeeping.weights == "trained"
+
+    @property
     def lacks_weights(self) -> bool:
         """Whether it is trained, and a measurement that is missing needs weights that are not."""
         if not self.run.trained:

@@ -168,12 +168,17 @@ class Price:
 
 
 def price(
-    task: Task, throughput: float | None = None, form: tuple[int, int, int] | None = None
+    task: Task,
+    throughput: float | None = None,
+    form: tuple[int, int, int] | None = None,
+    configs: dict[str, TrainConfig] | None = None,
 ) -> Price:
     """Costs of a run with all its measurements, whether or not some are there.
 
-    form: (channels, size, classes) of data that are not here; None: they are.
+    form: (channels, size, classes) of data that are not here; None: they are. configs: of the runs
+    that take part in its measurements, by their ids.
     """
+    configs = configs or {}
     config, keeping = task.config, task.housekeeping
     if form and config.data.name == "folder":
         form = form[0], config.data.size or form[1], form[2]
@@ -182,13 +187,13 @@ def price(
         form = images.channels, images.size, images.classes
     trained = training(config, form, keeping)
     flops = {"train": trained.flops}
-    missing = flops["train"] if task.needs_training else 0.0
+    missing = flops["train"] if task.trains else 0.0
     for asked in task.asked:
         evaluations = measurement_evaluations(config, asked.settings)
         more = evaluations * trained.drawing.forward_flops
-        if (partner := task.partner(asked)) and config.data.low:
+        if config.data.low and asked.partner in configs:
             # Half of the evaluations are of the network that draws what this one enlarges.
-            small = training(partner.config, (form[0], config.data.low, form[2]), keeping)
+            small = training(configs[asked.partner], (form[0], config.data.low, form[2]), keeping)
             more = evaluations / 2 * (trained.drawing.forward_flops + small.drawing.forward_flops)
         flops[asked.name] = flops.get(asked.name, 0.0) + more
         missing += more if asked in task.missing else 0.0
@@ -196,7 +201,8 @@ def price(
     kept = averages * trained.drawing.parameters
     activations = trained.activations // (2 if config.precision == "bfloat16" else 1)
     memory = (4 * trained.parameters + kept) * BYTES + activations
-    fractions = {1.0, *keeping.snapshots, *(asked.settings.at for asked in task.asked)}
+    fractions = {1.0, *keeping.snapshots, *task.also_at}
+    fractions |= {asked.settings.at for asked in task.asked}
     steps = {snapshot_step(at, config.optim.steps) for at in fractions}
     disk = len(steps) * (trained.drawing.parameters + kept) * BYTES
     throughput = throughput or THROUGHPUT[config.precision]
@@ -214,7 +220,8 @@ def report(
 
     throughput: TFLOP/s of one device; None: THROUGHPUT, by each run's precision. form: as in price.
     """
-    prices = [price(task, throughput, form) for task in tasks]
+    configs = {task.run.id: task.config for task in tasks}
+    prices = [price(task, throughput, form, configs) for task in tasks]
     rows = [["run", "", "weights", "stage", "PFLOP", "time", "memory", "disk"]]
     for p in prices:
         first = [p.task.run.id, p.task.words, f"{p.parameters / 1e6:.3g} M"]

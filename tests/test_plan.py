@@ -1,5 +1,6 @@
 """What a grid would cost: counts against real networks, sums, and that nothing is started."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from core import build
 from core.config import TrainConfig, UNetConfig
 from core.errors import Refused
 from experiments import plan
+from experiments.costs import task_costs
 from experiments.files import write_json
 from experiments.grid import expand
 from experiments.overrides import parse
@@ -98,6 +100,32 @@ def test_what_is_there_is_not_to_be_done_again(tmp_path):
     after = plan.price(task)
     assert after.flops == before.flops
     assert before.missing - after.missing == pytest.approx(before.flops["nll"])
+
+
+def test_weights_that_come_with_the_code_cost_no_training(tmp_path):
+    ours, theirs = (tasks(*words, results=tmp_path)[0] for words in ((), ("weights=reference",)))
+    both = [plan.price(task) for task in (ours, theirs)]
+    assert both[0].missing - both[1].missing == pytest.approx(both[0].flops["train"])
+    assert task_costs(ours).keys() - task_costs(theirs).keys() == {"train"}
+
+
+def test_what_is_drawn_in_two_stages_costs_the_same_once_it_is_measured(tmp_path):
+    request = parse(["grid=two_stage", "scale=smoke", f"results={tmp_path}"])
+    grids, runs = [expand(request)], Runs(tmp_path / "runs")
+    totals = []
+    for _ in range(2):
+        some = tasks_of(distinct(grids, runs), request)
+        totals.append(re.search(r"(\S+) PFLOP in all", plan.report("t", some, 1))[1])
+        for task in some:
+            for asked in task.asked:
+                write_json(task.run.folder / "measurements" / f"{asked.id}.json", {})
+    assert totals[0] == totals[1]
+
+
+def test_snapshots_that_another_run_needs_take_room(tmp_path):
+    task = tasks(results=tmp_path)[0]
+    more = plan.price(replace(task, also_at=(0.5, 1.0)))
+    assert more.disk == 2 * plan.price(task).disk
 
 
 def test_microbatches_need_less_memory_and_averages_more(tmp_path):
