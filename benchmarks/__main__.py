@@ -20,6 +20,8 @@ from itertools import chain
 from pathlib import Path
 
 from benchmarks.lines import Line
+from core.command import start
+from core.errors import Refused
 from experiments.launch import ALLOCATOR, cores
 from experiments.overrides import ROOT
 from experiments.provenance import code, machine
@@ -124,8 +126,7 @@ def main(words: list[str]) -> int:
     short = "short=true" in words
     asked = [word for word in words if word != "short=true"]
     if unknown := [word for word in asked if word not in GROUPS]:
-        print(f"{__doc__.strip()}\n\nerror: no section '{unknown[0]}'", file=sys.stderr)
-        return 2
+        raise Refused(f"there is no section '{unknown[0]}'; there are: {', '.join(GROUPS)}")
     if not ALLOCATOR.items() <= os.environ.items():
         # As the suite's workers have it; the allocator reads it when a process starts.
         environment = os.environ | ALLOCATOR | {"TQDM_DISABLE": "1", "KINETO_LOG_LEVEL": "5"}
@@ -159,4 +160,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start(main)

@@ -82,5 +82,5 @@ def measure(path: Path, count: int, rounds: int) -> Iterator[Line]:
     what = f"a step of a device that takes {busy} / these, batch and noise"
     yield Line(f"{what} made in time", times.ratio("in time", "device"))
     yield at_most(f"{what} made ahead", times.ratio("step ahead", "device"), 1.05)
-    rate = BATCH / times.best("mapped") * DEVICE / BATCH
+    rate = DEVICE / times.best("mapped")
     yield at_least(f"batches that come while the device works on one, {busy}", rate, 2.0)

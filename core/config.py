@@ -121,7 +121,7 @@ class Housekeeping:
     """What leaves the numbers alone (up to floating-point order)."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: int = 0  # CPU threads of one run; 0: one per core for a wide network, else one
+    threads: int = 0  # CPU threads of one run; 0: all cores for a wide network, else its share
     compile: bool = False  # torch.compile
     channels_last: bool = False  # NHWC convolutions, in whose order tensor cores work
     microbatch: int = 0  # images per forward pass; 0: the whole batch

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST = 1600  # characters of a message
+# The last two are of file systems without hard links, by which runs are claimed.
+REFUSING = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Refused(Exception):
@@ -78,6 +80,6 @@ def unwritable_is_said(place: object) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(error.filename or place) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in REFUSING:
             raise Unwritable(error.filename or place, error) from error
         raise

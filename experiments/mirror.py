@@ -16,6 +16,7 @@ from typing import Any
 
 from core.command import start
 from core.config import metric_of, to_dict
+from core.errors import Refused
 from core.training import number
 from experiments.files import read_json, write_json
 from experiments.grid import Cell, expand_each
@@ -84,6 +85,8 @@ def send(run: Run, cells: list[Cell], to: Sink, before: dict | None) -> dict | N
 def main(words: list[str]) -> None:
     own = dict(w.split("=", 1) for w in words if w.startswith(("to=", "follow=")))
     request = parse([w for w in words if not w.startswith(("to=", "follow="))])
+    if own.get("follow", "true") not in ("true", "false"):
+        raise Refused("follow= takes true or false")
     to = sink(own.get("to", ""), request.results)
     runs = distinct(expand_each(request), Runs(request.results / "runs"))
     memory = request.results / "cache" / f"mirror.{own['to']}.json"

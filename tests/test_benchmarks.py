@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks import timing
+from benchmarks.__main__ import main
 from benchmarks.estimators import IMAGES, Terms, bias, equal, error, ideal_error, variances
 from benchmarks.lines import Line, at_least, at_most
 from benchmarks.timing import Ratio, Times, race
 from core.diffusion.likelihood import Strata, every_step, widening
+from core.errors import Refused
 
 
 def made_up(images=40, T=200, seed=0):
@@ -19,6 +21,11 @@ def made_up(images=40, T=200, seed=0):
     every = level + spread * g.standard_normal((images, T))
     first = level[:, :16, None] + spread[:16, None] * g.standard_normal((images, 16, 400))
     return Terms(every, first, 0.0)
+
+
+def test_a_section_that_there_is_not_is_refused_in_one_line():
+    with pytest.raises(Refused, match="no section 'speed'; there are: training, compile"):
+        main(["training", "speed"])
 
 
 def test_a_ratio_is_formed_within_each_round():

@@ -1,5 +1,6 @@
 """Claims on runs: one holder, dead holders replaced, and nobody's clock trusted."""
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import Unwritable, unwritable_is_said
 from experiments import claims
 from experiments.claims import acquire, alive, holder
 from experiments.files import read_json
@@ -215,6 +217,17 @@ def test_a_disk_without_room_leaves_nothing_behind(path, monkeypatch):
 
     monkeypatch.setattr(claims.Path, "write_text", full)
     with pytest.raises(OSError):
+        acquire(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_is_said_in_one_line(path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported", str(path))
+
+    monkeypatch.setattr(claims.os, "link", none)
+    says = pytest.raises(Unwritable, match=f"{path.name}: Operation not supported; ")
+    with says, unwritable_is_said(path.parent):
         acquire(path)
     assert list(path.parent.iterdir()) == []
 

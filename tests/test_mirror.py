@@ -135,6 +135,11 @@ def test_tensorboard_has_every_value(results):
     ]
 
 
+def test_a_word_that_is_neither_true_nor_false_is_no_order_to_follow(results):
+    with pytest.raises(Refused, match="follow= takes true or false"):
+        mirror.main([*WORDS, f"results={results}", "to=trackio", "follow=yes"])
+
+
 @pytest.mark.parametrize("to", ["", "to=nowhere"])
 def test_a_sink_that_there_is_not_is_refused(results, to):
     with pytest.raises(Refused, match="choose one of tensorboard, trackio, wandb"):
