@@ -164,7 +164,7 @@ def holder(path: Path) -> str:
 def _record(path: Path) -> dict:
     """What a claim says; {} where it says nothing, or what no claim of this code says."""
     record = read_json(path) or {}
-    words = [record.get(key) or "" for key in ("token", "host", "job")]
+    words = record.get("token", ""), record.get("host", ""), record.get("job") or ""
     right = all(isinstance(word, str) and word.isprintable() for word in words)
     return record if right and _is_process(record) else {}
 

@@ -23,9 +23,11 @@ def tidy(results: Path, runs: Iterable[Path]) -> None:
     root = os.path.realpath(results)
 
     def inside(*places: Path) -> list[Path]:
-        return [p for p in places if Path(os.path.realpath(p)).is_relative_to(root)]
+        links = (p for p in places if p.is_symlink())  # few, and to follow a path takes long
+        out = {p for p in links if not Path(os.path.realpath(p)).is_relative_to(root)}
+        return [p for p in places if p not in out]
 
-    for folder in inside(*runs):
+    for folder in inside(*runs) if inside(results / "runs") else ():
         _unclaimed(folder)
         for place in inside(folder, folder / "checkpoints", measured := folder / "measurements"):
             _half_written(place)

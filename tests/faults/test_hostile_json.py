@@ -58,6 +58,7 @@ def test_what_is_no_object_of_json_is_as_if_not_there_or_refused_by_its_name(kin
 OTHERS = [
     {"token": 3, "host": "x"},
     {"token": ["x"], "seen_from": ["y"]},
+    {"token": [], "seen_from": ["y"]},
     {"token": "x", "pid": 10**15, "seen_from": "here"},
     {"token": "x", "pid": "../../etc", "seen_from": "here"},
     {"token": "x", "pid": -1, "seen_from": "here"},

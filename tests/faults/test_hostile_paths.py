@@ -182,6 +182,15 @@ def test_nothing_is_tidied_up_behind_a_link(what, results, tmp_path):
     assert not (place / dead).exists()  # which it would have removed here
 
 
+def test_nothing_is_tidied_up_where_all_runs_are_behind_a_link(results, tmp_path):
+    _, _, folder = of(results)
+    (folder / "progress.json").touch()
+    (results / "runs").rename(tmp_path / "away")
+    (results / "runs").symlink_to(tmp_path / "away")
+    tidy(results, [folder])
+    assert (folder / "progress.json").exists()
+
+
 def test_a_measurement_that_is_a_link_or_a_pipe_is_refused_and_not_waited_for(results):
     request, task, folder = of(results)
     path = next((folder / "measurements").glob("*.json"))
