@@ -79,10 +79,8 @@ def side(name: str, words: list[str], scratch: Path) -> Side:
 def numbers(words: list[str], study: str) -> pd.DataFrame:
     """A study's measurements with a column `key`: row, measurement and axes in words."""
     results = load(parse([*words, f"grid={study}"]), fall_back=False)
-    frame, keys = results.frame, []
-    for cell in results.grid.cells:
-        row = " ".join(map(str, cell.row.values()))
-        keys += [f"{row}: {asked.words}" for asked in cell.measurements]
+    frame, cells = results.frame, results.grid.cells
+    keys = [f"{cells[row].words}: {asked}" for row, asked in zip(frame["row"], frame["words"])]
     return frame.assign(key=keys)[frame["value"].notna()]
 
 

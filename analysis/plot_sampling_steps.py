@@ -3,7 +3,7 @@
 What to look for: above, L_hybrid with its learned variance keeps its quality with few steps, where
 fixed variances lose theirs; DDIM is the best with the fewest and stays behind with many. Below, the
 likelihood over a subset of the steps needs every one of the first (appendix E); a plain stride
-wrecks it. Beside: the same networks' numbers in others' hands.
+wrecks it. Above right: the paper's released network as others measured it.
 
     python analysis/plot_sampling_steps.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
 
@@ -22,7 +22,7 @@ from core.command import start
 # Colours of the four ways to draw images, in the order of the grid's rows.
 STYLES = [
     {"color": "#DE8F05", "marker": "o"},
-    {"color": "#CA9161", "marker": "v"},
+    {"color": "#333333", "marker": "v"},
     {"color": "#0173B2", "marker": "D"},
     line("L_hybrid"),
 ]
