@@ -63,6 +63,7 @@ def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
             curves.draw(axes, curve, label if name == "fd" else None, **(style | {"ls": dashes}))
         out.append((title, curves.table(found, steps, 2)))
     axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel=results.fd)
+    curves.number_points(axes, steps)
     strides = {
         label: curves.points(results, "stride", row, "sampler.stride")
         for row, label in enumerate(NAMES)
@@ -85,6 +86,7 @@ def _likelihood(results: Results, extended: Axes, plain: Axes) -> list[tuple[str
         for label, curve in found.items():
             curves.draw(axes, curve, None, **STYLES[NAMES.index(label)])
         axes.set(xscale="log", xlabel="evaluation steps $K$", ylabel="NLL (bits/dim)")
+        curves.number_points(axes, steps)
         out.append(
             (f"NLL in bits/dim against evaluation steps, {words}", curves.table(found, steps, 3))
         )
@@ -102,6 +104,7 @@ def _others(axes: Axes) -> None:
         lines = lines.sort_values("steps")
         axes.plot(lines["steps"], lines["value"], **STYLES[row])
     axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel="FID, ImageNet 64")
+    curves.number_points(axes, sorted(set(lines["steps"])))
 
 
 if __name__ == "__main__":
