@@ -98,9 +98,7 @@ def draw(results: Results, above: Axes, below: Axes) -> str:
             continue
         style = line(words["objective"], words["schedule"], words["T"])
         style |= {"color": line(words["objective"])["color"], "marker": ""}
-        style["linewidth"] = (
-            2.8 - 0.3 * row
-        )  # so that those below show beside those that cover them
+        style["linewidth"] = max(1.0, 2.8 - 0.3 * row)  # a covered line shows beside its cover
         above.plot(found.t / found.T, found.term, **style, label=label)
         below.plot(found.last / found.T, found.share, **style)
         percent = 100 * found.share_up_to(max(1, found.T // 100))

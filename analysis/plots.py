@@ -127,6 +127,7 @@ def _shared(axes: Axes) -> tuple[Any, Any]:
 
 def _wrapped(text: str, width: float) -> list[str]:
     """Its lines, each no wider than `width` points in a caption's font; or of single letters."""
+    width *= 0.97  # letters are moved to whole dots when they are drawn
     font, lines = FontProperties(size=CAPTION_SIZE), []
     for characters in range(int(2 * width / CAPTION_SIZE), 0, -1):
         lines = textwrap.wrap(text, characters)

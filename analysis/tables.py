@@ -158,9 +158,9 @@ def notes(results: Results) -> list[str]:
         lines.append("Some numbers come from code that differed from its commit.")
     seeds_of = frame.groupby(["row", "words"])["value"].count()
     seeds_of = seeds_of[seeds_of > 0]
-    if seeds_of.nunique() > 1:
-        fewest, most = seeds_of.min(), seeds_of.max()
-        lines.append(f"Means are over {fewest} to {most} seeds: those that have the number.")
+    if len(seeds_of) and (fewest := seeds_of.min()) < len(seeds):
+        some = f"{fewest}" if fewest == seeds_of.max() else f"{fewest} to {seeds_of.max()}"
+        lines.append(f"Numbers are of {some} of these seeds, those that have them.")
     missing = int(frame["value"].isna().sum())
     if missing:
         lines.append(f"{missing} of {len(frame)} measurements are missing; `{results.command}`")
