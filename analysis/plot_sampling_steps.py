@@ -36,10 +36,13 @@ def main(words: list[str]) -> None:
     tables = [*_quality(results, quality), *_likelihood(results, likelihood, plain)]
     _others(others)
     quality.legend(fontsize=6)
-    settings, bound = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
+    settings, middle, bound = (
+        results.of(name)["settings"].iloc[0] for name in ("fd", "fd_mid", "nll")
+    )
     caption = (
         f"Above left: {results.fd} of {settings.images} images against the number of sampling "
-        "steps, fully trained (lines) and after 0.4 of the training (dashed). Above right: FID of "
+        f"steps, fully trained (lines) and after {middle.at:g} of the training (dashed). Above "
+        "right, in the same colours: FID of "
         "the paper's released ImageNet 64 checkpoint as measured by others (OCM, ICLR 2025; 50K "
         "samples), not comparable as levels. Below: bound on "
         f"{bound.images} test images over a subset of the steps, left with every one of the first "

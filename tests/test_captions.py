@@ -12,6 +12,7 @@ from analysis import plot_axes, plot_ema_dropout, plot_learned_v, plot_samples, 
 from analysis.load import load
 from analysis.samples import drawn
 from analysis.tables import described, notes
+from core.errors import Refused
 from experiments.overrides import parse
 
 
@@ -85,6 +86,15 @@ def test_the_images_that_are_shown_are_of_the_first_seed_which_is_named(results,
     assert drawn(found, 1, "fd") is None and drawn(found, 0, "fd") is not None
     run("plot_samples", "schedule_ablation", results)
     assert "images of seed 0 from the same noise" in published[0][1]
+
+
+def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(results, capsys):
+    write(results, "single")
+    write(results, "training_length")
+    run("plot_vlb_terms", "single", results)
+    assert (results / "figures" / "vlb_terms.single.smoke.png").exists()
+    with pytest.raises(Refused, match="several bounds"):  # of networks that are half trained, too
+        run("plot_vlb_terms", "training_length", results)
 
 
 # Linear RGB -> XYZ over the white of D65; Machado et al. 2009: what a red-blind eye makes of RGB.
