@@ -10,8 +10,8 @@ commit, whose reference results are meant. As in
     python analysis/compare.py HEAD~20 reference     # what became of the published numbers
 
 What to look for: verdicts first. A number is listed when the 95 % interval of its difference leaves
-out zero: paired over the seeds that both have, over independent seeds where they have others, and
-over images where there is a single one. One in twenty of all numbers does so by chance.
+out zero: paired over the seeds that both have, over images where that is a single one, and over
+independent seeds where they have none in common. One in twenty of all numbers does so by chance.
 """
 
 import subprocess
@@ -79,10 +79,8 @@ def side(name: str, words: list[str], scratch: Path) -> Side:
 def numbers(words: list[str], study: str) -> pd.DataFrame:
     """A study's measurements with a column `key`: row, measurement and axes in words."""
     results = load(parse([*words, f"grid={study}"]), fall_back=False)
-    frame, keys = results.frame, []
-    for cell in results.grid.cells:
-        row = " ".join(map(str, cell.row.values()))
-        keys += [f"{row}: {asked.words}" for asked in cell.measurements]
+    frame, cells = results.frame, results.grid.cells
+    keys = [f"{cells[row].words}: {asked}" for row, asked in zip(frame["row"], frame["words"])]
     return frame.assign(key=keys)[frame["value"].notna()]
 
 
@@ -94,21 +92,26 @@ def _new(frame: pd.DataFrame, seen: set[tuple]) -> pd.DataFrame:
     return frame
 
 
+def comparable(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines of the seeds that both have, in one order; all lines where they share no seed."""
+    both = sorted(set(a["seed"]) & set(b["seed"]))
+    return tuple(x.set_index("seed", drop=False).loc[both] for x in (a, b)) if both else (a, b)
+
+
 def moved(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float] | None:
     """Of one number: the difference b - a and the half-width of its interval; None: no error known.
 
     a, b: its lines, one for each seed.
     """
-    both = a.merge(b, on="seed", suffixes=("_a", "_b"))
-    if len(both) > 1:
-        each = both["value_b"].to_numpy(float) - both["value_a"].to_numpy(float)
-        if np.ptp(each) == 0:
-            return float(each[0]), 0.0
-        return _half(float(each.mean()), stats.ttest_1samp(each, 0.0))
-    difference = float(b["value"].mean() - a["value"].mean())
-    if len(a) > 1 and len(b) > 1:
-        return _half(difference, stats.ttest_ind(b["value"], a["value"], equal_var=False))
-    error = _over_images(a.iloc[0], b.iloc[0])
+    a, b = comparable(a, b)
+    x, y = (lines["value"].to_numpy(float) for lines in (a, b))
+    difference, shared = float(y.mean() - x.mean()), a["seed"].iloc[0] == b["seed"].iloc[0]
+    if len(x) > 1 and shared:
+        each = y - x
+        return _half(difference, stats.ttest_1samp(each, 0.0)) if np.ptp(each) else (each[0], 0.0)
+    if len(x) > 1 and len(y) > 1:
+        return _half(difference, stats.ttest_ind(y, x, equal_var=False))
+    error = _over_images(a.iloc[0], b.iloc[0]) if shared else np.nan
     return None if np.isnan(error) else (difference, float(stats.norm.ppf((1 + LEVEL) / 2)) * error)
 
 
@@ -138,6 +141,7 @@ def compared(a: Side, b: Side) -> tuple[pd.DataFrame, dict[str, int]]:
             of_a, of_b = mine[mine["key"] == key], theirs[theirs["key"] == key]
             if of_b.empty:
                 continue
+            of_a, of_b = comparable(of_a, of_b)
             counts["both"] += 1
             found = moved(of_a, of_b)
             counts["no error"] += found is None

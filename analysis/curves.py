@@ -31,6 +31,12 @@ def draw(axes: Axes, found: pd.DataFrame, label: str | None, **style: Any) -> No
     )
 
 
+def number_points(axes: Axes, xs: list[float]) -> None:
+    """A number at each of these places of the x axis, and nowhere else."""
+    axes.set_xticks(xs, [f"{x:g}" for x in xs])
+    axes.xaxis.minorticks_off()
+
+
 def words_of(found: pd.DataFrame, digits: int) -> list[str]:
     """The points as "mean ± s.e."."""
     return [number(mean, se, digits) for mean, se in zip(found["mean"], found["se"])]
@@ -38,10 +44,11 @@ def words_of(found: pd.DataFrame, digits: int) -> list[str]:
 
 def table(rows: dict[str, pd.DataFrame], xs: list[Any], digits: int) -> pd.DataFrame:
     """One line per curve and one column per x: "mean ± s.e." or a dash."""
+    titles = {x: x if isinstance(x, str) else f"{x:g}" for x in xs}
     lines = []
     for name, found in rows.items():
         there = dict(zip(found["x"], words_of(found, digits)))
-        lines.append({"": name} | {str(x): there.get(x, HOLE) for x in xs})
+        lines.append({"": name} | {titles[x]: there.get(x, HOLE) for x in xs})
     return pd.DataFrame(lines)
 
 

@@ -28,9 +28,9 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 class Results:
     """A grid's measurements as they are now.
 
-    frame: columns `row` (its number), the row's words, `seed`, `run`, `state`, `measurement`, the
-    measurement's axes, `metric`, `value` (NaN: missing), `standard_error` over images (NaN: not
-    known), `arrays` (path or None), `settings` and `result` (dicts), `commit`, `modified`.
+    frame: columns `row` (its number), the row's words, `seed`, `run`, `state`, `measurement`, its
+    axes, `words` (both as text), `metric`, `value` (NaN: missing), `standard_error` over images
+    (NaN: not known), `arrays` (path or None), `settings`, `result` (a dict), `commit`, `modified`.
     source: the folder that was read; written: where tables and figures of it go.
     """
 
@@ -142,6 +142,7 @@ def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:
                 | {"measurement": asked.name, "measurement_id": asked.id}
                 | asked.axes
                 | {
+                    "words": asked.words,
                     "metric": metric,
                     "value": result.get(metric, np.nan),
                     "standard_error": result.get("standard_error", np.nan),

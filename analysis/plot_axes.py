@@ -17,7 +17,9 @@ from analysis import curves
 from analysis.load import Results, measured
 from analysis.plots import subplots
 from analysis.publish import publish
+from analysis.tables import described
 from core.command import start
+from core.config import metric_of
 from core.errors import Refused
 
 MARKERS = "osv^D<>"
@@ -45,14 +47,19 @@ def curves_of(results: Results, name: str, axes: dict[str, list]) -> tuple[str, 
     x = max(numeric, key=lambda axis: len(axes[axis]))
     others = {axis: values for axis, values in axes.items() if axis != x}
     found = {}
-    for row, words in enumerate(results.grid.rows):
+    for row in range(len(results.grid.rows)):
         for point in itertools.product(*others.values()):
             where = dict(zip(others, point))
             label = " ".join(map(str, point))
             if len(results.grid.rows) > 1:
-                label = " ".join([*map(str, words.values()), label]).strip()
+                label = " ".join([*results.grid.cells[row].named, label]).strip()
             found[label] = curves.points(results, name, row, x, **where)
     return x, found
+
+
+def _scale(values: pd.Series) -> str:
+    """Of an axis: logarithmic where that leaves no point out."""
+    return "log" if (values > 0).all() else "linear"
 
 
 def main(words: list[str]) -> None:
@@ -61,24 +68,21 @@ def main(words: list[str]) -> None:
     if not along:
         raise Refused(f"{results.grid.name} measures nothing along a numeric axis: see table_rows")
     figure, panels = subplots(2.6, 3.4 * len(along), ncols=len(along), squeeze=False)
+    labels = {"nll": "NLL (bits/dim)", "frechet": results.fd}
     tables: list[tuple[str, pd.DataFrame]] = []
     for axes, (name, of_name) in zip(panels[0], along.items()):
         x, found = curves_of(results, name, of_name)
         colors = sns.color_palette("colorblind", len(found))
         for i, (label, curve) in enumerate(found.items()):
             curves.draw(axes, curve, label, color=colors[i], marker=MARKERS[i % len(MARKERS)])
-        metric = results.of(name)["metric"].replace("", None).dropna()
-        digits = 3 if metric.eq("nll").any() else 2
-        axes.set(xlabel=x, ylabel=name, xscale="log", yscale="log")
+        metric = metric_of(results.of(name)["settings"].iloc[0])
+        digits = 3 if metric == "nll" else 2
+        drawn = pd.concat(found.values())
+        axes.set(xlabel=x, ylabel=labels.get(metric, name))
+        axes.set(xscale=_scale(drawn["x"]), yscale=_scale(drawn["mean"]))
         tables.append((f"{name} by {x}", curves.table(found, sorted(of_name[x]), digits)))
         axes.legend(fontsize=6)
-    kinds = [(name, results.of(name)["settings"].iloc[0].images) for name in along]
-    caption = (
-        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split; "
-        f"{', '.join(f'{name}: {images} images' for name, images in kinds)}. Mean and standard "
-        "error over seeds."
-    )
-    publish(results, figure, caption, tables, name="axes")
+    publish(results, figure, described(results), tables, name="axes")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def main(words: list[str]) -> None:
             curves.draw(axes, curve, f"EMA {rate:g}", color=colors[place], marker="o")
         axes.set(title=f"dropout {words['unet.dropout']:g}", xlabel="training step", yscale="log")
     panels[0].set(ylabel=results.fd)
-    panels[-1].legend(fontsize=6)
+    of_lines = panels[0].get_legend_handles_labels()
+    figure.legend(*of_lines, loc="outside upper center", ncols=len(rates), fontsize=6)
     settings = results.of("fd")["settings"].iloc[0]
     caption = (
         f"Class-conditional L_hybrid: {results.fd} of {settings.images} images in "

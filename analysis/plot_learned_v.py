@@ -51,12 +51,13 @@ def main(words: list[str]) -> None:
     below.set(xlabel="diffusion step $t/T$", ylabel="% outside [0, 1]", ylim=(0, None))
 
     outside = np.mean([result["outside"] for result in found["result"]])
-    first = found["result"].iloc[0]
+    each = list(found["result"])
+    low, high = min(one["low"] for one in each), max(one["high"] for one in each)
     caption = (
         f"v of the L_hybrid network (cosine, T = {T}): mean and the middle 90 % of all pixels of "
-        f"{first['images']} test images at {first['timesteps']} steps. Outside [0, 1]: "
-        f"{100 * outside:.1f} % of all values, the furthest {first['low']:.2f} and "
-        f"{first['high']:.2f}."
+        f"{each[0]['images']} test images at {each[0]['timesteps']} steps, all seeds together. "
+        f"Outside [0, 1]: {100 * outside:.1f} % of all values, the furthest {low:.2f} and "
+        f"{high:.2f}."
     )
     publish(results, figure, caption, [], "learned_v")
 

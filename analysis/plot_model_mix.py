@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     fd = results.of("fd")["settings"].iloc[0]
     caption = (
         "Ratio of the terms of the bound of the networks trained on L_hybrid and on L_vlb, on "
-        f"{settings.images} test images. In `both`, L_vlb's network takes the first and the last "
+        f"{settings.images} test images. In the mix, L_vlb's network takes the first and the last "
         f"{100 * settings.ends:g} % of the steps (dotted). NLL in bits/dim, {results.fd} of "
         f"{fd.images} images; mean and standard error over seeds. The paper's columns are other "
         f"data{'' if results.fd_short == 'FID' else ' and other features'}."

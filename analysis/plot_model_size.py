@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
                     "the paper's slope": f"{PAPER[name]:.2f}",
                 }
             )
-        axes.set(xscale="log", yscale="log", xlabel="training compute", ylabel=labels[name])
+        axes.set(xscale="log", yscale="log", xlabel="training compute (FLOP)", ylabel=labels[name])
         ats = sorted(set(results.of(name)["at"]))
         table = curves.table(found, ats, 2 if name == "fd" else 3)
         tables.append((f"{labels[name]} by the share of the training done", table))

@@ -15,11 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis import curves
-from analysis.load import Results, load
+from analysis.load import Results, measured
 from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
 from core.training import number
 from experiments.overrides import parse
 from experiments.records import log_of
@@ -67,11 +66,9 @@ def draw(results: Results, above: Axes, below: Axes) -> dict:
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="objective_noise"))
+    results = measured(words, "noise", grid="objective_noise")
     figure, (above, below) = subplots(4.4, nrows=2, sharex=True)
     found = draw(results, above, below)
-    if all(curve.empty for curve in found.values()):
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
     settings = results.of("noise")["settings"].iloc[0]
     every = parse([]).housekeeping.log_every
     caption = (

@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
         panels[0, column].set(title=f"{schedule} schedule")
         panels[1, column].set(xlabel="training step")
         panels[1, column].legend(fontsize=6)
-    panels[0, 0].set(ylabel=results.fd)
+    panels[0, 0].set(ylabel=results.fd, yscale="log")  # the end matters, where it is smallest
     panels[1, 0].set(ylabel="NLL (bits/dim)")
     fd, nll = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll_test"))
     caption = (

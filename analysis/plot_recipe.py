@@ -36,8 +36,7 @@ def main(words: list[str]) -> None:
         )
     axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel=results.fd)
     steps = sorted(set(results.of("fd")["sampler.steps"]))
-    axes.set_xticks(steps, map(str, steps))
-    axes.minorticks_off()
+    curves.number_points(axes, steps)
     axes.legend(fontsize=6)
     settings = results.of("fd")["settings"].iloc[0]
     caption = (

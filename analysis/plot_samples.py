@@ -35,8 +35,8 @@ def lines(results: Results) -> dict[str, pd.Series]:
         mine = mine[mine["row"] == mine["row"].max()]
     found = {}
     for _, one in mine.iterrows():
-        words = list(results.grid.rows[one["row"]].values())
-        names = [f"{axis.split('.')[1]} {one[axis]:g}" for axis in axes] or [str(w) for w in words]
+        words = results.grid.cells[one["row"]].named
+        names = [f"{axis.split('.')[1]} {one[axis]:g}" for axis in axes] or words
         both = one["measurement"].removeprefix("fd").strip("_")
         found[" ".join([*names, *([f"({both})"] if both else [])])] = one
     return found
@@ -56,8 +56,8 @@ def main(words: list[str]) -> None:
     settings = next(iter(shown.values()))["settings"]
     steps = "" if "steps" in next(iter(shown)) else f", {settings.sampler.steps or 'all'} steps"
     caption = (
-        f"{results.grid.title} ({results.grid.paper}): images of one seed from the same noise in "
-        f"each column{steps}; not chosen."
+        f"{results.grid.title} ({results.grid.paper}): images of seed "
+        f"{results.grid.seeds[0]} from the same noise in each column{steps}; not chosen."
     )
     publish(results, figure, caption, [], "samples")
 

@@ -3,7 +3,7 @@
 What to look for: above, L_hybrid with its learned variance keeps its quality with few steps, where
 fixed variances lose theirs; DDIM is the best with the fewest and stays behind with many. Below, the
 likelihood over a subset of the steps needs every one of the first (appendix E); a plain stride
-wrecks it. Beside: the same networks' numbers in others' hands.
+wrecks it. Above right: the paper's released network as others measured it.
 
     python analysis/plot_sampling_steps.py [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
 
@@ -22,7 +22,7 @@ from core.command import start
 # Colours of the four ways to draw images, in the order of the grid's rows.
 STYLES = [
     {"color": "#DE8F05", "marker": "o"},
-    {"color": "#CA9161", "marker": "v"},
+    {"color": "#333333", "marker": "v"},
     {"color": "#0173B2", "marker": "D"},
     line("L_hybrid"),
 ]
@@ -36,10 +36,13 @@ def main(words: list[str]) -> None:
     tables = [*_quality(results, quality), *_likelihood(results, likelihood, plain)]
     _others(others)
     quality.legend(fontsize=6)
-    settings, bound = (results.of(name)["settings"].iloc[0] for name in ("fd", "nll"))
+    settings, middle, bound = (
+        results.of(name)["settings"].iloc[0] for name in ("fd", "fd_mid", "nll")
+    )
     caption = (
         f"Above left: {results.fd} of {settings.images} images against the number of sampling "
-        "steps, fully trained (lines) and after 0.4 of the training (dashed). Above right: FID of "
+        f"steps, fully trained (lines) and after {middle.at:g} of the training (dashed). Above "
+        "right, in the same colours: FID of "
         "the paper's released ImageNet 64 checkpoint as measured by others (OCM, ICLR 2025; 50K "
         "samples), not comparable as levels. Below: bound on "
         f"{bound.images} test images over a subset of the steps, left with every one of the first "
@@ -63,6 +66,7 @@ def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
             curves.draw(axes, curve, label if name == "fd" else None, **(style | {"ls": dashes}))
         out.append((title, curves.table(found, steps, 2)))
     axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel=results.fd)
+    curves.number_points(axes, steps)
     strides = {
         label: curves.points(results, "stride", row, "sampler.stride")
         for row, label in enumerate(NAMES)
@@ -85,6 +89,7 @@ def _likelihood(results: Results, extended: Axes, plain: Axes) -> list[tuple[str
         for label, curve in found.items():
             curves.draw(axes, curve, None, **STYLES[NAMES.index(label)])
         axes.set(xscale="log", xlabel="evaluation steps $K$", ylabel="NLL (bits/dim)")
+        curves.number_points(axes, steps)
         out.append(
             (f"NLL in bits/dim against evaluation steps, {words}", curves.table(found, steps, 3))
         )
@@ -102,6 +107,7 @@ def _others(axes: Axes) -> None:
         lines = lines.sort_values("steps")
         axes.plot(lines["steps"], lines["value"], **STYLES[row])
     axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel="FID, ImageNet 64")
+    curves.number_points(axes, sorted(set(lines["steps"])))
 
 
 if __name__ == "__main__":

@@ -9,22 +9,18 @@ takes the same words as experiments/run.py.
 """
 
 from analysis import curves
-from analysis.load import load
+from analysis.load import measured
 from analysis.plots import line, subplots
 from analysis.publish import publish
 from core.command import start
-from core.errors import Refused
-from experiments.overrides import parse
 
 
 def main(words: list[str]) -> None:
-    results = load(parse(words, grid="skipped_steps"))
+    results = measured(words, grid="skipped_steps")
     found = {
         words["schedule"]: curves.points(results, "fd", row, "sampler.skip")
         for row, words in enumerate(results.grid.rows)
     }
-    if all(curve.empty for curve in found.values()):
-        raise Refused(f"nothing is measured yet: {results.command}", 1)
     figure, axes = subplots(2.4)
     for schedule, curve in found.items():
         curves.draw(axes, curve, schedule, marker="o", **line(schedule))

@@ -22,6 +22,7 @@ from analysis.script import say_written
 from analysis.tables import in_words
 from core.command import start
 from core.diffusion.likelihood import widening
+from core.errors import Refused
 
 GRID = "schedule_ablation"
 PARTS = 4  # bins per stratum of the estimator: enough draws in each for a smooth curve
@@ -89,15 +90,19 @@ def main(words: list[str]) -> None:
 def draw(results: Results, above: Axes, below: Axes) -> str:
     """Both panels; returns the caption."""
     lines, shares = results.of("nll"), []
+    if lines.groupby(["row", "seed"]).size().max() > 1:
+        raise Refused(f"{results.grid.name} measures several bounds of a network: this shows one")
     for row, words in enumerate(results.grid.rows):
         mine = lines[lines["row"] == row]
         found = terms(mine, mine["config"].iloc[0].diffusion.T)
-        label = " ".join(str(w) for w in words.values())
+        label = results.grid.cells[row].words
         if found is None:
             shares.append(f"{label}: missing")
             continue
-        style = line(words["objective"], words["schedule"], words["T"])
-        style |= {"color": line(words["objective"])["color"], "marker": ""}
+        # T and the schedule decide on the line, the objective on its colour.
+        style = line(*reversed([str(word) for word in words.values()]))
+        style |= line(str(words.get("objective"))) | {"marker": ""}
+        style["linewidth"] = max(1.0, 2.8 - 0.3 * row)  # a covered line shows beside its cover
         above.plot(found.t / found.T, found.term, **style, label=label)
         below.plot(found.last / found.T, found.share, **style)
         percent = 100 * found.share_up_to(max(1, found.T // 100))
@@ -107,7 +112,8 @@ def draw(results: Results, above: Axes, below: Axes) -> str:
     below.set(ylabel="share of the bound up to $t$")
     above.legend(fontsize=6, loc="upper right")
     return (
-        "Terms of the variational bound on test images, each row with its own variance. "
+        f"Terms of the variational bound on {lines['settings'].iloc[0].images} test images, each "
+        "row with its own variance; mean over seeds. "
         f"Share of the bound in the first 1 % of the steps: {', '.join(shares)}. "
         + in_words(results)
     )

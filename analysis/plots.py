@@ -12,7 +12,9 @@ import matplotlib
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from core.errors import Refused
@@ -98,9 +100,12 @@ def label_short_logs(figure: Figure) -> None:
         for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
             short = axis.get_scale() == "log" and limits[1] < 100 * limits[0]
             if short and isinstance(axis.get_major_locator(), LogLocator):
-                within = limits[1] < 10 * limits[0]
-                steps = (1, 1.5, 2, 3, 4, 5, 7) if within else (1, 2, 5)
-                axis.set_major_locator(LogLocator(subs=steps))
+                ratio = limits[1] / limits[0]
+                steps = (1, 1.5, 2, 3, 4, 5, 7) if ratio < 10 else (1, 2, 5)
+                locator = LogLocator(subs=steps)
+                if ratio < 2.5:  # where there would be two or three of these
+                    locator = MaxNLocator(6, steps=(1, 2, 2.5, 5, 10))
+                axis.set_major_locator(locator)
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
 
@@ -120,6 +125,18 @@ def _shared(axes: Axes) -> tuple[Any, Any]:
     return axes.get_shared_x_axes(), axes.get_shared_y_axes()
 
 
+def _wrapped(text: str, width: float) -> list[str]:
+    """Its lines, each no wider than `width` points in a caption's font; or of single letters."""
+    width *= 0.97  # letters are moved to whole dots when they are drawn
+    font, lines = FontProperties(size=CAPTION_SIZE), []
+    for characters in range(int(2 * width / CAPTION_SIZE), 0, -1):
+        lines = textwrap.wrap(text, characters)
+        widths = (text_to_path.get_text_width_height_descent(line, font, False) for line in lines)
+        if all(found[0] <= width for found in widths):
+            break
+    return lines
+
+
 def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
     """Writes NAME.png and NAME.svg with the caption below the figure; returns their paths.
 
@@ -129,8 +146,7 @@ def save(figure: Figure, name: str, folder: Path, caption: str) -> list[Path]:
     say_empty(figure)
     label_short_logs(figure)
     width, height = figure.get_size_inches()
-    # textwrap counts characters: DejaVu Sans's are 0.52 em wide on average.
-    lines = textwrap.wrap(caption, int((width - 0.1) * 72 / (0.52 * CAPTION_SIZE)))
+    lines = _wrapped(caption, (width - 0.1) * 72)
     below = 0.04 + len(lines) * 0.1 + 0.04
     figure.text(
         0.05 / width,

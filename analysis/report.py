@@ -112,13 +112,13 @@ def runs(results: Results) -> list[dict[str, Any]]:
     """A line for each run of a study: where it is, what it is, how long it took."""
     lines = []
     for run_id, of_run in results.frame.groupby("run", sort=False):
-        first, words = of_run.iloc[0], results.grid.rows[of_run["row"].iloc[0]]
+        first = of_run.iloc[0]
         record = Run(run_id, first["folder"]).provenance
         lines.append(
             {
                 "id": run_id,
                 "folder": first["folder"],
-                "words": " ".join(map(str, words.values())),
+                "words": results.grid.cells[first["row"]].words,
                 "seed": first["seed"],
                 "state": first["state"],
                 "seconds": record.get("seconds"),

@@ -5,8 +5,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.load import read_arrays
+from analysis.load import Results, read_arrays
 from analysis.plots import subplots
+
+
+def drawn(results: Results, row: int, measurement: str = "") -> Path | None:
+    """Arrays of the first images that a row's first seed drew, for this measurement or for any."""
+    lines = results.of(measurement) if measurement else results.frame
+    mine = (lines["row"] == row) & (lines["seed"] == results.grid.seeds[0])
+    return next(iter(lines[mine & (lines["metric"] == "frechet")]["arrays"].dropna()), None)
 
 
 def beside(shown: dict[str, Path | None], columns: int, width: float) -> Figure:
@@ -14,7 +21,7 @@ def beside(shown: dict[str, Path | None], columns: int, width: float) -> Figure:
 
     shown: title -> arrays of a Frechet distance. width: of the figure, in inches.
     """
-    figure, panels = subplots(width / len(shown) + 0.15, width, ncols=len(shown), squeeze=False)
+    figure, panels = subplots(width / len(shown) + 0.2, width, ncols=len(shown), squeeze=False)
     for axes, (title, path) in zip(panels[0], shown.items()):
         axes.set_axis_off()
         axes.set_title(title)

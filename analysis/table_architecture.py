@@ -14,7 +14,7 @@ from analysis import curves
 from analysis.load import Results, measured
 from analysis.plots import COLUMN
 from analysis.publish import publish
-from analysis.samples import beside
+from analysis.samples import beside, drawn
 from analysis.tables import HOLE
 from core.command import start
 
@@ -41,9 +41,7 @@ def table(results: Results) -> pd.DataFrame:
 
 def main(words: list[str]) -> None:
     results = measured(words, grid="architecture")
-    frame, shown = results.of("fd"), {}
-    for row, name in enumerate(NAMES):
-        shown[name] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)
+    shown = {name: drawn(results, row, "fd") for row, name in enumerate(NAMES)}
     nll, fd = (results.of(name)["settings"].iloc[0] for name in ("nll", "fd"))
     caption = (
         f"NLL: bits/dim of {nll.images} test images; {results.fd} of {fd.images} images in "

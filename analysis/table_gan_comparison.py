@@ -8,14 +8,13 @@ evaluation of its network, and may leave kinds of images out.
 takes the same words as experiments/run.py.
 """
 
-import numpy as np
 import pandas as pd
 
 from analysis.load import Results, measured, printed
 from analysis.plots import COLUMN
 from analysis.publish import publish
-from analysis.samples import beside
-from analysis.tables import HOLE, number
+from analysis.samples import beside, drawn
+from analysis.tables import number
 from core.build import training_images
 from core.command import start
 from core.config import Housekeeping
@@ -44,12 +43,13 @@ def table(results: Results) -> pd.DataFrame:
         line = {
             "model": words["model"],
             "weights": f"{cost.drawing.parameters / 1e6:.2f} M",
-            "training": f"{cost.flops / 1e15:.2f} PFLOP",
+            "training": f"{cost.flops / 1e15:.3g} PFLOP",
             "evaluations per image": str(1 if gan else settings.sampler.steps),
         }
         for key, digits in COLUMNS.items():
             column = results.fd_short if key == "frechet" else key
-            line[column] = _mean([r.get(key) for r in mine["result"]], digits)
+            values = pd.Series([r.get(key) for r in mine["result"]], dtype=float)
+            line[column] = number(values.mean(), values.sem(), digits)
         name = PAPER[words["model"]]
         for column, metric in PRINTED.items():
             line[f"paper's {column}"] = printed(table_or_figure="table4", model=name, metric=metric)
@@ -57,20 +57,10 @@ def table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _mean(values: list[float | None], digits: int) -> str:
-    there = np.array([value for value in values if value is not None])
-    if not len(there):
-        return HOLE
-    error = there.std(ddof=1) / len(there) ** 0.5 if len(there) > 1 else np.nan
-    return number(there.mean(), error, digits)
-
-
 def main(words: list[str]) -> None:
     results = measured(words, "fd", grid="gan_comparison")
-    frame = results.of("fd")
-    shown = {}
-    for row, words in enumerate(results.grid.rows):
-        shown[words["model"]] = next(iter(frame[frame["row"] == row]["arrays"].dropna()), None)
+    frame, rows = results.of("fd"), enumerate(results.grid.rows)
+    shown = {words["model"]: drawn(results, row, "fd") for row, words in rows}
     settings, result = frame["settings"].iloc[0], frame["result"].dropna().iloc[-1]
     caption = (
         f"Class-conditional. {results.fd}, and precision and recall of {settings.neighbours} "

@@ -13,8 +13,8 @@ import pandas as pd
 from analysis.load import Results, measured
 from analysis.plots import COLUMN
 from analysis.publish import publish
-from analysis.samples import beside
-from analysis.tables import HOLE, number, summary
+from analysis.samples import beside, drawn
+from analysis.tables import HOLE, described, number, summary
 from core.command import start
 
 DIGITS = {"nll": 3, "frechet": 2}
@@ -26,8 +26,8 @@ def table(results: Results) -> pd.DataFrame:
     for cell in results.grid.cells[: len(results.grid.rows)]:
         for asked in cell.measurements:
             measured.setdefault(asked.words, {})
-    frame = results.frame.assign(words=_words(results))
-    for (words, row, metric), lines in frame.groupby(["words", "row", "metric"], sort=False):
+    by = results.frame.groupby(["words", "row", "metric"], sort=False)
+    for (words, row, metric), lines in by:
         if len(found := summary(lines, ["row"])) and found["n"][0]:
             text = number(found["mean"][0], found["se"][0], DIGITS.get(metric, 3))
             measured.setdefault(words, {})[row] = text
@@ -38,23 +38,11 @@ def table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _words(results: Results) -> list[str]:
-    """Of each line of the frame: its measurement's name and axes."""
-    return [asked.words for cell in results.grid.cells for asked in cell.measurements]
-
-
 def main(words: list[str]) -> None:
     results = measured(words)
-    frame, shown = results.frame[results.frame["metric"] == "frechet"], {}
-    for row, of_row in enumerate(results.grid.rows):
-        arrays = frame[(frame["row"] == row)]["arrays"].dropna()
-        shown["\n".join(str(value) for value in of_row.values())] = next(iter(arrays), None)
-    kinds = {settings.images for settings in results.frame["settings"]}
-    caption = (
-        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split, "
-        f"{', '.join(map(str, sorted(kinds)))} images; mean and standard error over seeds. Images "
-        "of the first seed, from the same noise."
-    )
+    cells = results.grid.cells[: len(results.grid.rows)]
+    shown = {"\n".join(cell.named): drawn(results, row) for row, cell in enumerate(cells)}
+    caption = f"{described(results)} Images of the first seed, from the same noise."
     figure = beside(shown, 5, COLUMN * max(1, len(shown) / 3))
     publish(results, figure, caption, [("Every row", table(results))])
 

@@ -14,7 +14,7 @@ from analysis import curves
 from analysis.load import Results, measured, printed
 from analysis.plots import COLUMN
 from analysis.publish import publish
-from analysis.samples import beside
+from analysis.samples import beside, drawn
 from core.command import start
 
 # Row of the grid, measurement, and the paper's name for the model.
@@ -34,9 +34,7 @@ def table(results: Results) -> pd.DataFrame:
 
 def main(words: list[str]) -> None:
     results = measured(words, grid="two_stage")
-    shown = {}
-    for name, (_, measurement, _) in LINES.items():
-        shown[name] = next(iter(results.of(measurement)["arrays"].dropna()), None)
+    shown = {name: drawn(results, row, measured) for name, (row, measured, _) in LINES.items()}
     settings = results.of("fd")["settings"].iloc[0]
     low = next(r["config"].data.low for _, r in results.of("fd_two").iterrows())
     caption = (

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Results, read_arrays
+from core.config import Frechet
 from core.errors import Refused, one_line
 from experiments.files import write_bytes
 
@@ -20,9 +21,7 @@ def summary(lines: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     s.e. is NaN for fewer than two seeds; missing values do not count.
     """
     groups = lines.groupby(by, sort=False)["value"]
-    out = groups.agg(mean="mean", n="count", sd=lambda x: x.std(ddof=1))
-    out["se"] = out["sd"] / np.sqrt(out["n"])
-    return out.drop(columns="sd").reset_index()
+    return groups.agg(mean="mean", n="count", se="sem").reset_index()
 
 
 def number(mean: float, se: float, digits: int) -> str:
@@ -157,10 +156,29 @@ def notes(results: Results) -> list[str]:
         lines.append(f"Commit {commits.pop()}.")
     if frame["modified"].any():
         lines.append("Some numbers come from code that differed from its commit.")
+    seeds_of = frame.groupby(["row", "words"])["value"].count()
+    seeds_of = seeds_of[seeds_of > 0]
+    if len(seeds_of) and (fewest := seeds_of.min()) < len(seeds):
+        some = f"{fewest}" if fewest == seeds_of.max() else f"{fewest} to {seeds_of.max()}"
+        lines.append(f"Numbers are of {some} of these seeds, those that have them.")
     missing = int(frame["value"].isna().sum())
     if missing:
         lines.append(f"{missing} of {len(frame)} measurements are missing; `{results.command}`")
     return lines
+
+
+def described(results: Results) -> str:
+    """What a study's numbers are, whatever it measures: units, images, steps of the sampler."""
+    parts = []
+    for name, lines in results.frame.groupby("measurement", sort=False):
+        part = f"{name}: {_each(s.images for s in lines['settings'])} images"
+        samplers = [s.sampler for s in lines["settings"] if isinstance(s, Frechet)]
+        steps = f" in {_each(sampler.steps or 'all' for sampler in samplers)} steps"
+        parts.append(part + (steps if samplers else ""))
+    return (
+        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split; "
+        f"{'; '.join(parts)}. Mean and standard error over seeds."
+    )
 
 
 def _each(values: Iterable[object]) -> str:

@@ -59,11 +59,15 @@ class Cell:
     measurements: tuple[Asked, ...]
 
     @property
-    def words(self) -> str:
+    def named(self) -> list[str]:
         """The row's values; those of fields with the field's name, as in "dropout 0.1"."""
-        named = ((key.rpartition("."), value) for key, value in self.row.items())
-        words = (f"{last} {value}" if dot else f"{value}" for (_, dot, last), value in named)
-        return " ".join(words) or "run"
+        parts = ((key.rpartition("."), value) for key, value in self.row.items())
+        return [f"{last} {value}" if dot else f"{value}" for (_, dot, last), value in parts]
+
+    @property
+    def words(self) -> str:
+        """The same in one line."""
+        return " ".join(self.named) or "run"
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,14 @@ def test_only_the_seeds_of_both_are_paired():
     assert half == pytest.approx(T_975[1] * 0.1, rel=1e-6)
 
 
+def test_a_single_common_seed_is_compared_with_itself_and_not_with_the_mean_of_others():
+    """Else what the other seeds do would be taken for what changed."""
+    a, b = lines([1.0, 9.0, 9.0], error=0.3), lines([1.1], error=0.4)
+    difference, half = compare.moved(a, b)
+    assert (difference, half) == pytest.approx((0.1, 1.959964 * 0.5))
+    assert compare.moved(a, lines([1.1], seeds=[7], error=0.4)) is None
+
+
 def test_other_seeds_are_independent():
     a, b = [1.0, 1.2, 0.8], [2.0, 2.2, 1.8]
     difference, half = compare.moved(lines(a), lines(b, seeds=[7, 8, 9]))

@@ -1,6 +1,7 @@
 """Axes that a reader can read."""
 
 import pytest
+from matplotlib import pyplot as plt
 
 from analysis.plots import label_short_logs, save, subplots
 
@@ -20,7 +21,8 @@ def numbers(low: float, high: float, scale: str = "log") -> list[str]:
     [
         (2.0, 7.4, ["2", "3", "4", "5", "7"]),
         (1.4, 33.0, ["2", "5", "10", "20"]),
-        (0.021, 0.049, ["0.03", "0.04"]),
+        (3.3, 6.0, ["3.5", "4", "4.5", "5", "5.5", "6"]),
+        (0.021, 0.049, ["0.025", "0.03", "0.035", "0.04", "0.045"]),
     ],
 )
 def test_a_short_logarithmic_axis_has_numbers(low, high, shown):
@@ -50,3 +52,12 @@ def test_a_panel_without_a_point_says_so_beside_one_that_has_some(tmp_path):
     said = (tmp_path / "panels.svg").read_text()
     assert said.count("not measured yet") == 2
     assert full.get_yscale() == beside.get_yscale() == "log" and full.get_yticks().size
+
+
+@pytest.mark.parametrize("word", ["a word", "0123456789,"])
+def test_a_caption_is_not_cut_off(word, tmp_path):
+    """Whatever its letters, of which some are twice as wide as others."""
+    figure, _ = subplots(1)
+    png, _ = save(figure, "wide", tmp_path, " ".join([word] * 100))
+    picture = plt.imread(png)[..., :3]
+    assert picture[:, -4:].min() == picture[-2:].min() == 1 and picture[:, -60:].min() < 0.8

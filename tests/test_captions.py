@@ -1,0 +1,116 @@
+"""What figures show and say of themselves, drawn from a made-up folder of results."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from test_studies import WORDS, run, write
+from test_studies import results as results
+
+from analysis import plot_axes, plot_ema_dropout, plot_learned_v, plot_samples, plot_sampling_steps
+from analysis.load import load
+from analysis.samples import drawn
+from analysis.tables import described, notes
+from core.errors import Refused
+from experiments.overrides import parse
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What scripts would publish: figure and caption of each."""
+    found = []
+
+    def keep(results, figure, caption, *rest, **named) -> None:
+        found.append((figure, caption))
+
+    for script in (plot_axes, plot_ema_dropout, plot_learned_v, plot_samples):
+        monkeypatch.setattr(script, "publish", keep)
+    return found
+
+
+def test_means_over_different_numbers_of_seeds_are_said_to_be(results):
+    write(results, "two_stage")
+    asked = parse(["grid=two_stage", *WORDS], results=results)
+    assert "of these seeds" not in " ".join(notes(load(asked)))
+    of_second = list(results.glob("runs/*-s1/measurements/*.json"))
+    of_second.pop().unlink()
+    assert "Numbers are of 1 to 2 of these seeds, those that have them." in notes(load(asked))
+    for path in of_second:
+        path.unlink()
+    assert "Numbers are of 1 of these seeds, those that have them." in notes(load(asked))
+
+
+def test_a_study_s_numbers_are_described_by_images_and_steps(results):
+    write(results, "single")
+    said = described(load(parse(["grid=single", *WORDS], results=results)))
+    assert "nll: 16 images; fd: 80 images in 5 steps" in said and "FD (fashion_cnn)" in said
+
+
+def test_the_furthest_v_is_that_of_any_seed(results, published):
+    write(results, "variance_ablation")
+    run("plot_learned_v", "variance_ablation", results)
+    assert "the furthest -0.20 and 1.30." in published[0][1]
+
+
+def test_a_point_at_zero_is_drawn_too(results, published):
+    """A logarithmic axis has no place for it."""
+    write(results, "skipped_steps")
+    write(results, "extension_variance")
+    run("plot_axes", "skipped_steps", results)
+    run("plot_axes", "extension_variance", results)
+    (zero, _), (others, _) = published
+    assert zero.axes[0].get_xscale() == "linear" and zero.axes[0].get_yscale() == "log"
+    assert {axes.get_xscale() for axes in others.axes} == {"log"}
+    assert [axes.get_ylabel() for axes in others.axes] == ["NLL (bits/dim)", "FD (fashion_cnn)"]
+
+
+def test_the_legend_of_the_averages_hides_no_line(results, published):
+    write(results, "ema_dropout")
+    run("plot_ema_dropout", "ema_dropout", results)
+    figure = published[0][0]
+    figure.canvas.draw()
+    (legend,) = figure.legends + [a.get_legend() for a in figure.axes if a.get_legend()]
+    covered = legend.get_window_extent()
+    assert not [axes for axes in figure.axes if axes.get_window_extent().overlaps(covered)]
+
+
+def test_the_images_that_are_shown_are_of_the_first_seed_which_is_named(results, published):
+    write(results, "schedule_ablation")
+    found = load(parse(["grid=schedule_ablation", *WORDS], results=results))
+    lines = found.of("fd")
+    gone = lines[(lines["row"] == 1) & (lines["seed"] == 0)].iloc[0]
+    assert drawn(found, 1, "fd") == gone["arrays"]
+    gone["arrays"].unlink()
+    found = load(found.request)
+    assert drawn(found, 1, "fd") is None and drawn(found, 0, "fd") is not None
+    run("plot_samples", "schedule_ablation", results)
+    assert "images of seed 0 from the same noise" in published[0][1]
+
+
+def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(results, capsys):
+    write(results, "single")
+    write(results, "training_length")
+    run("plot_vlb_terms", "single", results)
+    assert (results / "figures" / "vlb_terms.single.smoke.png").exists()
+    with pytest.raises(Refused, match="several bounds"):  # of networks that are half trained, too
+        run("plot_vlb_terms", "training_length", results)
+
+
+# Linear RGB -> XYZ over the white of D65; Machado et al. 2009: what a red-blind eye makes of RGB.
+XYZ = [[0.4339, 0.3762, 0.1847], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]]
+RED_BLIND = [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]
+
+
+def lab(color: str, seen: list) -> np.ndarray:
+    """CIELAB, in which a difference of 1 can just be seen, of a colour through these eyes."""
+    srgb = np.array(to_rgb(color))
+    linear = np.where(srgb < 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.array(XYZ) @ np.clip(np.array(seen) @ linear, 1e-3, 1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("seen", [np.eye(3), RED_BLIND], ids=["by all", "by the red-blind"])
+def test_the_ways_to_draw_can_be_told_apart(seen):
+    colors = [lab(style["color"], seen) for style in plot_sampling_steps.STYLES]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colors, 2)) > 30
