@@ -126,9 +126,12 @@ def newest(folder: Path, kind: str, before: int | None = None) -> dict | None:
     return None
 
 
-def keep_newest(folder: Path, kind: str, n: int) -> None:
-    """Deletes all but the newest n checkpoints of a kind."""
-    for path in paths(folder, kind)[n:]:
+def keep_newest(folder: Path, kind: str, n: int, step: int) -> None:
+    """Of the checkpoints of a kind up to a step, deletes all but the newest n.
+
+    Later ones stay: a training that has gone back for a snapshot comes to them again.
+    """
+    for path in [path for path in paths(folder, kind) if step_of(path) <= step][n:]:
         path.unlink(missing_ok=True)
 
 

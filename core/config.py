@@ -118,7 +118,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """What leaves the numbers alone (up to floating-point order)."""
+    """What leaves the numbers alone, up to floating-point order.
+
+    But for the masks of dropout: those of another device or microbatch are others.
+    """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = 0  # CPU threads of one run; 0: all cores for a wide network, else its share

@@ -39,16 +39,20 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an exception of somebody else's code says, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class Unwritable(Refused):
     """A place where nothing can be written: a read-only file system, no permission, no folder."""
 
-    def __init__(self, path: object, why: object, code: int = 1, lasting: bool = False):
+    def __init__(self, path: object, why: object):
         why = getattr(why, "strerror", None) or why
         super().__init__(
             f"could not write {path}: {why}; make it writable or name another place, such as "
             "results=FOLDER",
-            code,
-            lasting,
+            code=1,
         )
         self.path, self.why = path, str(why)
 
@@ -59,12 +63,11 @@ class Unwritable(Refused):
 class DiskFull(Refused):
     """Nothing else can be written either: a launch ends here instead of failing run by run."""
 
-    def __init__(self, path: object, code: int = 1, lasting: bool = False):
+    def __init__(self, path: object):
         super().__init__(
             f"could not write {path}: the disk is full; free some space and run the same command "
             "again, which continues from what is there",
-            code,
-            lasting,
+            code=1,
         )
         self.path = path
 

@@ -85,7 +85,7 @@ def train(
 
         def write() -> None:
             checkpoint.save(checkpoints, RESUME, trainer.step, state | {"log": lines.text})
-            checkpoint.keep_newest(checkpoints, RESUME, 2)
+            checkpoint.keep_newest(checkpoints, RESUME, 2, trainer.step)
 
         ranks.first_only(write)
 
@@ -117,7 +117,7 @@ def train(
         if due:
             save()
             saved = time.monotonic()
-    ranks.first_only(lambda: checkpoint.keep_newest(checkpoints, RESUME, 0))
+    ranks.first_only(lambda: checkpoint.keep_newest(checkpoints, RESUME, 0, steps))
 
 
 def read_log(path: Path) -> list[dict]:

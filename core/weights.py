@@ -19,7 +19,7 @@ KEYS = {"images", "step", "config"}  # of what a file says of its weights
 
 
 def to_bytes(snapshot: dict) -> bytes:
-    """A file's content, of a snapshot (core/trainer.py)."""
+    """A file's content, of a snapshot (core/any_trainer.py)."""
     about = {key: json.dumps(snapshot[key]) for key in ("images", "step")}
     about["config"] = snapshot["config"]
     tensors = {name: x.contiguous() for name, x in snapshot["ema"]["0"].items()}

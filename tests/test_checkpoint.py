@@ -115,12 +115,12 @@ def test_only_the_newest_of_a_kind_are_kept(tmp_path):
     for step in (3, 20, 100, 5):
         save(tmp_path, step)
     save(tmp_path, 1, "snapshot")
-    checkpoint.keep_newest(tmp_path, "checkpoint", 2)
+    checkpoint.keep_newest(tmp_path, "checkpoint", 1, step=20)
+    assert list(map(checkpoint.step_of, checkpoint.paths(tmp_path, "checkpoint"))) == [100, 20]
+    save(tmp_path, 5)
+    checkpoint.keep_newest(tmp_path, "checkpoint", 2, step=100)
     assert names(tmp_path) == ["checkpoint-00000020", "checkpoint-00000100", "snapshot-00000001"]
-    assert [path.name[:19] for path in checkpoint.paths(tmp_path, "checkpoint")] == [
-        *("checkpoint-00000100", "checkpoint-00000020")
-    ]
-    checkpoint.keep_newest(tmp_path, "checkpoint", 0)
+    checkpoint.keep_newest(tmp_path, "checkpoint", 0, step=100)
     assert names(tmp_path) == ["snapshot-00000001"]
 
 

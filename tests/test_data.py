@@ -102,6 +102,14 @@ def test_write_npz_is_reproducible(tmp_path):
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
 
 
+def test_write_npz_leaves_the_file_that_was_there_when_it_fails(tmp_path):
+    write_npz(tmp_path / "a.npz", {"a": np.ones(3)})
+    before = (tmp_path / "a.npz").read_bytes()
+    with pytest.raises(ValueError, match="Object arrays"):
+        write_npz(tmp_path / "a.npz", {"a": np.zeros(3), "b": np.array([None])})
+    assert (tmp_path / "a.npz").read_bytes() == before
+
+
 def levels():
     """All 256 levels as one 16 x 16 image, and as its negative."""
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)

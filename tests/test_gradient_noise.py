@@ -1,10 +1,25 @@
 """The noise scale against gradients whose mean and covariance are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from core.measurements.gradient_noise import GROUPS, NoiseScale
+from core import build
+from core.config import (
+    DiffusionConfig,
+    GradientNoise,
+    Housekeeping,
+    ObjectiveConfig,
+    TrainConfig,
+    UNetConfig,
+)
+from core.data.images import Images
+from core.errors import Refused
+from core.measurements.gradient_noise import GROUPS, NoiseScale, measure_gradient_noise
+from core.parts import Work
+from core.trained import Trained
 
 
 def estimates(batch: int, batches: int, repeats: int, mean: float) -> np.ndarray:
@@ -50,3 +65,21 @@ def test_without_noise_the_scale_is_zero():
     value, error, noise, gradient = scale.estimate()
     assert value == pytest.approx(0, abs=1e-9) and error == pytest.approx(0, abs=1e-9)
     assert noise == pytest.approx(0, abs=1e-9) and gradient == pytest.approx(5)
+
+
+def test_weights_that_came_without_their_importance_sampler_are_refused(tmp_path):
+    """As imported ones: drawn from uniform timesteps, the noise would be another objective's."""
+    config = TrainConfig(
+        diffusion=DiffusionConfig(T=30),
+        objective=ObjectiveConfig("vlb", timesteps="loss_second_moment"),
+        unet=UNetConfig(channels=8, channel_mult=(1,), res_blocks=1, attention=(), heads=1),
+    )
+    network, device = build.network(config, 1, 8, 0), torch.device("cpu")
+    images = Images("made up", torch.zeros(4, 1, 8, 8, dtype=torch.uint8), None, 0)
+    work = Work(Housekeeping("cpu"), tmp_path, tmp_path)
+    settings = GradientNoise(images=3 * GROUPS, batch=1, ema=0)
+    sampler = build.timestep_sampler(config.objective, 30).state_dict()
+    known = Trained(config, network, device, (1, 8, 8), 0, sampler)
+    assert measure_gradient_noise(known, settings, images, work).numbers["images"] == 24
+    with pytest.raises(Refused, match="importance sampler"):
+        measure_gradient_noise(replace(known, timesteps={}), settings, images, work)

@@ -26,6 +26,7 @@ from core.data.sources import load
 from core.errors import Refused
 from core.measurements import draw_images, measure
 from core.measurements.bound import measure_likelihood
+from core.measurements.errors import reverse_process
 from core.parts import Work
 from core.trained import Trained, load_trained, snapshot_path
 from core.training import Interrupted, train
@@ -366,6 +367,13 @@ def test_the_steps_chosen_by_a_network_s_errors_have_a_smaller_bound_than_even_o
     assert found["dynamic"].numbers["nll"] < found["paper"].numbers["nll"]
     kept = found["dynamic"].arrays["t"]
     assert len(kept) == 7 and kept[0] == 0 and kept[-1] == T
+
+
+def test_all_steps_are_a_choice_of_steps_too_where_there_are_more_than_candidates(folder):
+    config = replace(CONFIG, diffusion=DiffusionConfig(T=600))
+    trained = replace(load_trained(folder, CONFIG, 1.0, 0, KEEPING), config=config)
+    asked = Likelihood(steps=600, stride="dynamic")
+    assert reverse_process(trained, asked, KEEPING).K == 600
 
 
 def test_the_analytic_variance_has_no_larger_bound_than_either_fixed_one(folder, work):

@@ -219,6 +219,28 @@ def test_snapshots_are_kept_at_the_fractions_asked_for_and_are_those_steps(folde
     assert [snapshot_step(at, 200) for at in (0.001, 0.25, 0.5, 1.0)] == [1, 50, 100, 200]
 
 
+def test_a_snapshot_asked_for_later_is_come_to_across_interruptions(folder):
+    """Another study wants an earlier fraction of a training that was interrupted beyond it."""
+    config, parts, whole = tiny(steps=8), folder("parts"), folder("whole")
+    train_until(6, config, parts, replace(KEEPING, checkpoint_seconds=0))
+    half = replace(KEEPING, snapshots=(0.5,))
+
+    def began_when_stopped_after(step: int) -> int:
+        steps = []
+        with pytest.raises(Interrupted):
+            progress, stop = lambda done, *_: steps.append(done), lambda: steps[-1] == step
+            train(config, IMAGES, parts, half, progress, stop)
+        return steps[0]
+
+    assert [began_when_stopped_after(step) for step in (2, 3, 4)] == [0, 2, 3]
+    assert began_when_stopped_after(7) == 6
+    for run in (parts, whole):
+        train(config, IMAGES, run, half)
+    assert names(parts, SNAPSHOT) == ["snapshot-00000004", "snapshot-00000008"]
+    assert_same(snapshot(parts), snapshot(whole))
+    assert names(parts, RESUME) == []
+
+
 def test_a_loss_that_is_not_finite_is_refused_and_the_last_good_checkpoint_kept(
     tmp_path, monkeypatch
 ):

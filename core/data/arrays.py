@@ -7,13 +7,13 @@ for before anything is read.
 import math
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
 LARGEST = 2**30  # bytes of all arrays of a file together
 KINDS = "biufU"  # Booleans, integers, floating-point numbers, short texts
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -35,13 +35,23 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{error or type(error).__name__}") from error
 
 
+def header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is kept by columns, and type of an array; its numbers follow in the file.
+
+    ValueError when the file does not begin so.
+    """
+    version = npy.read_magic(file)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(file)
+    if version == (2, 0):
+        return npy.read_array_header_2_0(file)
+    raise ValueError(f"an array of version {version}")
+
+
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """One array, whose header says no more than its bytes hold."""
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        if version not in HEADERS:
-            raise ValueError(f"an array of version {version}")
-        shape, by_columns, kind = HEADERS[version](file)
+        shape, by_columns, kind = header(file)
         if kind.kind not in KINDS:
             raise ValueError(f"an array of {kind}")
         content = file.read()

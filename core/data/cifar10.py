@@ -91,11 +91,10 @@ def open_cifar10(path: Path, options: Options) -> Original:
     """CIFAR-10 from its archive or the folder that this was unpacked into."""
     options.refuse_for("CIFAR-10")
     files = _in_folder(path) if path.is_dir() else _in_archive(path)
-    found = {name: _batch(file) for file in files if (name := _batch(file))}
-    missing = [name for names in BATCHES.values() for name in names if name not in found]
+    reads = {_batch(file): (file, read) for file, read in files.items()}
+    missing = [name for names in BATCHES.values() for name in names if name not in reads]
     if missing:
         raise Refused(f"'{path}' lacks {', '.join(missing)} of CIFAR-10: fetch it again")
-    reads = {_batch(file): (file, read) for file, read in files.items()}
 
     def read(split: Split) -> Iterator[Chunk]:
         for name in BATCHES[split]:

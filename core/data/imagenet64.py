@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy
 
+from core.data import arrays
 from core.data.layout import UNREADABLE
 from core.data.original import CHUNK, Chunk, Options, Original, Split
 from core.errors import Refused
@@ -65,11 +65,7 @@ def _damage_is_said(path: Path) -> Iterator[None]:
 
 def _begun(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array whose header is read; its numbers follow in the file."""
-    version = npy.read_magic(file)
-    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    if version not in headers:
-        raise ValueError(f"arrays of version {version}")
-    shape, by_columns, kind = headers[version](file)
+    shape, by_columns, kind = arrays.header(file)
     if by_columns or kind.kind not in "iu":
         raise ValueError("arrays of something else than whole numbers")
     return shape, kind

@@ -2,7 +2,7 @@
 
 Usage: python -m core.data.make_fashion16 [FOLDER]
 
-FOLDER holds the original files; without it, those that `core.data.sources` finds are used. All
+FOLDER holds the original files; without it, those that `find_fashion` finds are used. All
 60,000 training and 10,000 test images are kept, in their order. The file is the same byte for byte
 wherever Python uses the same zlib; its arrays are the same everywhere.
 """
@@ -45,13 +45,15 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     NumPy stamps each member of the archive with the time of writing.
     """
-    with zipfile.ZipFile(path, "w") as archive:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
         for name, array in arrays.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.create_system = 3  # Unix; otherwise the file would differ on Windows
             archive.writestr(member, content.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
+    path.write_bytes(whole.getvalue())
 
 
 def main() -> None:

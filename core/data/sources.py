@@ -27,7 +27,7 @@ def load(name: str, split: Split, path: str | None = None) -> Images:
 
     fashion16: Fashion-MNIST at 16 x 16 x 1, 10 classes, committed with the code.
     fashion:   Fashion-MNIST with its 28 x 28 images padded by zeros to 32 x 32 x 1, 10 classes,
-               from the folder `path`, else Debian's package, else an earlier `download_fashion`.
+               from the folder `path`, else Debian's package, else `download_fashion`.
     folder:    a file that experiments/prepare.py made, or PNG and JPEG images of one square size
                in the folder or .zip `path`, whose layouts are those of `load_folder`.
 

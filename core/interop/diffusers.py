@@ -7,7 +7,6 @@ with sampler=ddim, without the learned variance and as a DDIMScheduler: the same
 noise then give the same images. Refused, saying why, where UNet2DModel has no such network.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from core.chains import training_chain
 from core.command import start
 from core.config import Housekeeping, TrainConfig, from_dict
 from core.diffusion.process import Diffusion
-from core.errors import DiskFull, Refused
+from core.errors import Refused, unwritable_is_said
 from core.interop.diffusers_unet import architecture, heads_and_groups, state, time_settings
 from core.trained import Trained, load_trained
 
@@ -103,14 +102,11 @@ def export(folder: Path, to: Path, sampler: str = "ancestral") -> TrainConfig:
         files["model_index.json"] = _json(index)
     made = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     try:
-        for name, content in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(content)
-        os.rename(made, to)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(to) from error
-        raise
+        with unwritable_is_said(to):
+            for name, content in files.items():
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                (made / name).write_bytes(content)
+            os.rename(made, to)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return config

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.errors import Refused
+from core.errors import Refused, first_line
 from core.networks.unet import Attention, Downsample, ResidualBlock, UNet, Upsample
 
 PLACES = {
@@ -98,7 +98,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch raises nearly anything for a damaged file
-        reason = str(error).strip().split("\n")[0][:100]
+        reason = first_line(error)[:100]
         raise Refused(f"{path} cannot be read as weights ({reason}): download it again") from error
     tensors = isinstance(state, Mapping) and all(
         isinstance(name, str) and isinstance(x, Tensor) and x.is_floating_point()

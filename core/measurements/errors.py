@@ -57,16 +57,15 @@ def reverse_process(
     config = trained.config.diffusion
     if trained.config.objective.name == "gan":
         return None
-    likelihood = isinstance(settings, Likelihood)
-    stride = settings.stride if likelihood else settings.sampler.stride
-    if stride != "dynamic" and settings.variance != "analytic":
-        return Diffusion(_chain(config, settings), trained.device)
-    if stride == "dynamic":
-        full, K = training_chain(config), settings.steps if likelihood else settings.sampler.steps
-        errors = errors_along(trained, candidates(full.K), housekeeping, settings.seed)
-        chain = full if K is None else full.respaced(dynamic_steps(full, errors, K))
+    asked = settings if isinstance(settings, Likelihood) else settings.sampler
+    if asked.stride == "dynamic" and asked.steps not in (None, config.T):
+        full = training_chain(config)
+        errors = errors_along(trained, candidates(config.T), housekeeping, settings.seed)
+        chain = full.respaced(dynamic_steps(full, errors, asked.steps))
     else:
         chain = _chain(config, settings)
+        if settings.variance != "analytic":
+            return Diffusion(chain, trained.device)
         steps = chain.t[1:] if chain.K <= CANDIDATES else candidates(config.T)
         errors = errors_along(trained, steps, housekeeping, settings.seed)
     analytic = analytic_log_variance(chain, errors) if settings.variance == "analytic" else None

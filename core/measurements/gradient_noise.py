@@ -17,6 +17,7 @@ from core.config import GradientNoise
 from core.data.images import Images
 from core.diffusion.objectives import training_losses
 from core.diffusion.process import Diffusion
+from core.errors import Refused
 from core.measurements.result import Result
 from core.parts import Work
 from core.randomness import numpy_generator, torch_generator, torch_seed
@@ -77,13 +78,21 @@ class NoiseScale:
 def measure_gradient_noise(
     trained: Trained, settings: GradientNoise, images: Images, work: Work
 ) -> Result:
-    """The noise scale of the run's own objective, with its own distribution of timesteps."""
+    """The noise scale of the run's own objective, with its own distribution of timesteps.
+
+    Refused where that was learned while training, and did not come with the weights.
+    """
     config, M = trained.config, settings.images // settings.batch
     objective, T = config.objective, config.diffusion.T
     diffusion = Diffusion(training_chain(config.diffusion), trained.device)
     timesteps = build.timestep_sampler(objective, T)
     if trained.timesteps:
         timesteps.load_state_dict(trained.timesteps)
+    elif objective.timesteps != "uniform":
+        raise Refused(
+            f"objective.timesteps={objective.timesteps}: these weights came without the state of "
+            "their importance sampler, which the noise of the gradient depends on; train them here"
+        )
     parameters = [p.requires_grad_(True) for p in trained.model.parameters()]
     trained.model.train()
     found = NoiseScale(settings.batch)

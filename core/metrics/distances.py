@@ -12,6 +12,8 @@ import numpy as np
 from core.errors import Refused
 from core.randomness import numpy_generator
 
+DRAWS = 50  # of the bootstrap
+
 
 def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """Squared Frechet (2-Wasserstein) distance of two Gaussians in d dimensions, never negative.
@@ -55,7 +57,6 @@ def bootstrap_error(
     features: np.ndarray,
     reference: tuple[np.ndarray, np.ndarray],
     seed: int,
-    draws: int = 50,
     tell: Callable[[str], None] = lambda words: None,
 ) -> float:
     """Standard error of `frechet` by the sample of features [n, d], in squared feature units.
@@ -65,8 +66,8 @@ def bootstrap_error(
     tell: told how far it is, in words, after each.
     """
     n, found = len(features), []
-    for i in range(draws):
+    for i in range(DRAWS):
         chosen = numpy_generator(seed, "fd bootstrap", i).integers(n, size=n)
         found.append(frechet(*moments(features[chosen]), *reference))
-        tell(f"standard error: {i + 1} of {draws} draws")
+        tell(f"standard error: {i + 1} of {DRAWS} draws")
     return float(np.std(found, ddof=1))

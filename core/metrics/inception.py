@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import Refused
+from core.errors import Refused, first_line
 from core.metrics.extractor import Extractor, as_rgb, exact_convolutions
 from core.metrics.inception_networks import Inception, read
 
@@ -56,7 +56,9 @@ class InceptionFeatures(Extractor):
         except Refused:
             raise
         except Exception as error:  # a file of any kind may raise anything
-            raise Refused(f"features_path={path} holds no Inception-v3: {_first(error)}") from error
+            raise Refused(
+                f"features_path={path} holds no Inception-v3: {first_line(error)}"
+            ) from error
         if probe.shape != (1, DIMENSION):
             raise Refused(
                 f"features_path={path} holds no Inception-v3: it gives features {probe.shape[1:]}"
@@ -111,8 +113,3 @@ def _content(path: str, sha256: str) -> bytes:
             "that a TorchScript archive brings: do so only if you know its origin"
         )
     return content
-
-
-def _first(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.errors import Refused
+from core.errors import Refused, first_line
 
 CHANNELS = 7  # of mixed_6/conv that count for sFID
 SIZE = 299
@@ -83,10 +83,9 @@ class Fidelity:
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except Exception as error:  # it may be there and its torchvision not fit this torch
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise Refused(
                 f"these weights need torch-fidelity (pip install '.[fid]'), which cannot be "
-                f"imported: {why}; NVIDIA's inception-2015-12-05.pt needs no package"
+                f"imported: {first_line(error)}; NVIDIA's inception-2015-12-05.pt needs no package"
             ) from error
         # torch-fidelity would unpickle the user's file without restriction: it is given what was
         # read from it as mere tensors.
@@ -111,20 +110,20 @@ class Fidelity:
         return seen[0][:, :CHANNELS]
 
 
-def resized(x: Tensor, size: int = SIZE) -> Tensor:
-    """float [N, C, H, W] at size x size, as TensorFlow 1 did it bilinearly.
+def resized(x: Tensor) -> Tensor:
+    """float [N, C, H, W] at SIZE x SIZE, as TensorFlow 1 did it bilinearly.
 
-    Place i of the result lies at i H / size of the image: its corners, not its centres, are
+    Place i of the result lies at i H / SIZE of the image: its corners, not its centres, are
     aligned, what is beyond the last row is that row, and nothing is averaged when it gets smaller.
     """
 
     def between(x: Tensor, axis: int) -> Tensor:
         n = x.shape[axis]
-        at = torch.arange(size, device=x.device, dtype=x.dtype) * (n / size)
+        at = torch.arange(SIZE, device=x.device, dtype=x.dtype) * (n / SIZE)
         low = at.long().clamp(max=n - 1)
         high = (low + 1).clamp(max=n - 1)
         shape = [1] * x.ndim
-        shape[axis] = size
+        shape[axis] = SIZE
         a, b = x.index_select(axis, low), x.index_select(axis, high)
         return a + (b - a) * (at - low).view(shape)
 

@@ -1,8 +1,8 @@
 """Precision and recall of a set of drawn images, by nearest neighbours in feature space.
 
 Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models",
-eq. 2: a set's manifold is the union of balls around its points, each as far as the k-th nearest
-other point of the set.
+eqs 1 and 2: a set's manifold is the union of balls around its points, each as far as the k-th
+nearest other point of the set.
 """
 
 import numpy as np
