@@ -43,6 +43,7 @@ from core.command import start
 from core.errors import Refused
 from experiments.grid import EXTENSIONS
 from experiments.overrides import Request, of_results, parse
+from experiments.records import training_seconds
 from experiments.runs import Run
 
 HERE = Path(__file__).parent
@@ -121,7 +122,7 @@ def runs(results: Results) -> list[dict[str, Any]]:
                 "words": results.grid.cells[first["row"]].words,
                 "seed": first["seed"],
                 "state": first["state"],
-                "seconds": record.get("seconds"),
+                "seconds": training_seconds(first["folder"], record) if record else None,
                 "commit": (record.get("commit") or "")[:10],
                 "measured": f"{of_run['value'].notna().sum()} of {len(of_run)}",
             }
@@ -133,11 +134,11 @@ def about(found: list[Results]) -> list[tuple[str, str]]:
     """What was run: scale, data, seeds, code, machine and time."""
     frame = pd.concat([results.frame for results in found], ignore_index=True)
     folders = frame.drop_duplicates("run").set_index("run")["folder"]
-    records = [Run("", folder).provenance for folder in folders]
-    records = [record for record in records if record]
+    trained = {folder: Run("", folder).provenance for folder in folders}
+    records = [record for record in trained.values() if record]
     frame = frame.drop_duplicates(["run", "measurement_id"])  # studies share them
     measured = frame[frame["value"].notna()]
-    training = sum(record.get("seconds", 0.0) for record in records)
+    training = sum(training_seconds(*one) for one in trained.items())
     measuring = measured["seconds"].sum()
     hours = f"{training / 3600:.1f} of training, {measuring / 3600:.1f} of measuring"
     config, grid = frame["config"].iloc[0], found[0].grid

@@ -13,8 +13,6 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from core import build
-from core.any_trainer import check_enough
-from core.measurements import check, check_features
 from experiments.board import Board
 from experiments.costs import task_costs
 from experiments.execute import Task
@@ -38,38 +36,6 @@ def cores() -> int:
     """Processor cores that this process may use: its affinity and, in a SLURM job, its share."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(there, int(os.environ.get("SLURM_CPUS_PER_TASK", there)))
-
-
-def preflight(tasks: list[Task], here: bool = True) -> None:
-    """Refuses what cannot run before anything is started or written: features, data, sizes, device.
-
-    here: on this machine, rather than on one of another kind.
-    """
-    checked = set()
-
-    def once(*key) -> bool:
-        new = key not in checked
-        checked.add(key)
-        return new
-
-    for task in tasks:  # first what takes no time: images may take minutes to read
-        for asked in task.missing:
-            check_features(asked.settings, task.housekeeping)
-    for task in tasks:
-        config, housekeeping = task.config, task.housekeeping
-        form = config.unet, config.gan, config.objective.name
-        if once(config.data, config.optim.batch_size, *form):
-            if here:
-                build.device(housekeeping)
-            data = config.data
-            images = build.training_images(data, housekeeping.data_path or None)
-            if config.source == "here":
-                check_enough(images, config.optim.batch_size)
-            with torch.device("meta"):
-                build.network(config, images.channels, images.size, images.classes)
-        for asked in task.missing:
-            if once(config.data, asked.settings):
-                check(config, asked.settings, housekeeping)
 
 
 @dataclass

@@ -81,5 +81,21 @@ def log_of(folder: Path) -> list[dict]:
     return read_log(folder / LOG)
 
 
+def training_seconds(folder: Path, record: dict) -> float:
+    """How long a finished training took, by the time of a step that each line of its log says.
+
+    record: its provenance, which knows the last process alone. It counts where there is no log.
+    """
+    from core.training import read_log  # late, as above
+
+    lines = [] if folder / LOG in damaged(folder) else read_log(folder / LOG)
+    seconds, before = 0.0, 0
+    for line in lines:
+        each = line.get("seconds_per_step")
+        seconds += (line["step"] - before) * (each if type(each) in (int, float) else 0.0)
+        before = line["step"]
+    return seconds or record.get("seconds", 0.0)
+
+
 def _digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None

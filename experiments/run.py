@@ -166,7 +166,7 @@ def launch(grids: list[Grid], request: Request, runs: Runs, profile: Profile | N
     if request.watch and profile is None:
         return follow(title, tasks, analysis, lambda: False)
 
-    from experiments.launch import preflight  # late, as above
+    from experiments.preflight import preflight  # late, as above
 
     preflight(tasks, here=profile is None or profile.cluster != "slurm")
     check_writable(request.results / "runs")

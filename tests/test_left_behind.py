@@ -17,6 +17,7 @@ from experiments import claims, execute, worker
 from experiments.execute import Task
 from experiments.grid import expand
 from experiments.overrides import parse
+from experiments.records import training_seconds
 from experiments.run import distinct, tasks_of
 from experiments.runs import Run, Runs
 from experiments.stages import Course
@@ -162,3 +163,14 @@ def test_who_helps_ends_when_the_measurement_is_there_before_it_has_looked(task,
     monkeypatch.setattr(parts.time, "sleep", lambda seconds: pytest.fail("it waits for nobody"))
     assert execute.execute(replace(task, helping=True), COURSE) == "done"
     assert there and not list(task.run.folder.glob("measurements/*.json"))
+
+
+def test_the_time_of_an_interrupted_training_is_that_of_all_its_processes(tmp_path):
+    """By its log: the first did two steps, the second four; provenance knows the second."""
+    lines = [{"step": 1, "seconds_per_step": 3.0}, {"step": 2, "seconds_per_step": 2.0}]
+    lines += [{"step": 6, "seconds_per_step": 0.5}]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert training_seconds(tmp_path, {"seconds": 2.0}) == 3.0 + 2.0 + 4 * 0.5
+    (tmp_path / "log.jsonl").unlink()
+    assert training_seconds(tmp_path, {"seconds": 2.0}) == 2.0
+    assert training_seconds(tmp_path, {}) == 0.0
