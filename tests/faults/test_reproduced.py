@@ -24,12 +24,12 @@ from experiments.overrides import REFERENCE
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = (
     "88a900fc12-fashion16-T1000-linear-simple-s0",
-    "8d76258e07-fashion16-T4000-cosine-hybrid-s0",
+    "ddee4f57a2-fashion16-T4000-cosine-hybrid-s0",  # half as wide, with 1.4 times the rate
 )
 GRID = """
 rows:
   - {T: 1K, schedule: linear, objective: L_simple}
-  - {T: 4K, schedule: cosine, objective: L_hybrid}
+  - {T: 4K, schedule: cosine, objective: L_hybrid, unet.width: 0.5, optim.lr_factor: 1.4142}
 measure: {nll: {metric: nll}}
 """
 PROGRAM = f"""
