@@ -89,7 +89,7 @@ def main(words: list[str]) -> None:
         report.build(parse([*words, f"results={results}"], grid="single"))
         wrong += differing(results)
     if wrong:
-        raise Refused("\n".join(["the reference results are not complete:", *wrong]), 1)
+        raise Refused(f"the reference results are not complete: {'; '.join(wrong)}", 1)
     print("every table and figure is there, and as committed")
 
 

@@ -70,10 +70,13 @@ def main(words: list[str]) -> None:
     figure, panels = subplots(2.6, 3.4 * len(along), ncols=len(along), squeeze=False)
     labels = {"nll": "NLL (bits/dim)", "frechet": results.fd}
     tables: list[tuple[str, pd.DataFrame]] = []
+    lines = {name: curves_of(results, name, of_name) for name, of_name in along.items()}
+    labelled = list(dict.fromkeys(itertools.chain(*(found for _, found in lines.values()))))
+    colors = sns.color_palette("colorblind", len(labelled))
     for axes, (name, of_name) in zip(panels[0], along.items()):
-        x, found = curves_of(results, name, of_name)
-        colors = sns.color_palette("colorblind", len(found))
-        for i, (label, curve) in enumerate(found.items()):
+        x, found = lines[name]
+        for label, curve in found.items():
+            i = labelled.index(label)  # a line looks the same in every panel
             curves.draw(axes, curve, label, color=colors[i], marker=MARKERS[i % len(MARKERS)])
         metric = metric_of(results.of(name)["settings"].iloc[0])
         digits = 3 if metric == "nll" else 2

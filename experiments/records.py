@@ -82,8 +82,9 @@ def log_of(folder: Path) -> list[dict]:
 
 
 def training_seconds(folder: Path, record: dict) -> float:
-    """How long a finished training took, by the time of a step that each line of its log says.
+    """About how many seconds a finished training took, all its processes together.
 
+    By the time of a step in each line of its log, which is the mean since that process began.
     record: its provenance, which knows the last process alone. It counts where there is no log.
     """
     from core.training import read_log  # late, as above

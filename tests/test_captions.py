@@ -65,6 +65,19 @@ def test_a_point_at_zero_is_drawn_too(results, published):
     assert [axes.get_ylabel() for axes in others.axes] == ["NLL (bits/dim)", "FD (fashion_cnn)"]
 
 
+def test_a_line_looks_the_same_in_every_panel(results, published):
+    """Though one of them has a line more: extended, of the bound alone."""
+    write(results, "extension_steps")
+    run("plot_axes", "extension_steps", results)
+    looks: dict[str, set] = {}
+    for axes in published[0][0].axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            line = handle.lines[0]
+            looks.setdefault(label, set()).add((line.get_color(), line.get_marker()))
+    assert len(looks) == 3 and all(len(ways) == 1 for ways in looks.values())
+    assert len(set.union(*looks.values())) == 3
+
+
 def test_the_legend_of_the_averages_hides_no_line(results, published):
     write(results, "ema_dropout")
     run("plot_ema_dropout", "ema_dropout", results)

@@ -30,7 +30,7 @@ def along_chain(
     chosen: range,
     noise: ImageNoise,
 ) -> Iterator[AtStep]:
-    """The chosen images at each of `steps`, with fresh noise at each."""
+    """The chosen images [N, C, H, W] at each of `steps` (1 to T), each with new noise."""
     x0 = images.batch(chosen).to(trained.device)
     label = None if images.labels is None else images.labels[chosen.start : chosen.stop]
     denoise = trained.denoiser(diffusion, label)
