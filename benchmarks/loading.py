@@ -42,7 +42,8 @@ def measure(path: Path, count: int, rounds: int) -> Iterator[Line]:
     """
     torch.set_num_threads(1)
     began = time.perf_counter()
-    header = prepared.write(path, noise_of(count), {}, lambda done: None)
+    made = {"source": "noise", "options": {}}
+    header = prepared.write(path, noise_of(count), made, lambda done: None)
     written = header.bytes / (time.perf_counter() - began)
     mapped = load_prepared(path, "train")
     kept = Images("kept", mapped.pixels.clone(), None, 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import timing
+from benchmarks import loading, timing
 from benchmarks.__main__ import main
 from benchmarks.estimators import IMAGES, Terms, bias, equal, error, ideal_error, variances
 from benchmarks.lines import Line, at_least, at_most
@@ -104,3 +104,9 @@ def test_a_plan_that_leaves_a_step_out_is_seen_to_be_biased():
     whole = widening(200, 2, 6)
     off, spread = bias(made_up().all, Strata(200, whole.first[1:], 2), 500)
     assert abs(off) > 10 * spread
+
+
+def test_batches_out_of_a_prepared_file_are_measured(tmp_path):
+    lines = {line.what: line for line in loading.measure(tmp_path / "noise.images", 256, 1)}
+    assert lines["images; of a batch; threads"].measured == "256, 3x64x64; 128; 1"
+    assert sum(line.target != "" for line in lines.values()) == 2
