@@ -8,6 +8,7 @@ come with the code are read instead: never a mixture.
 import shlex
 import sys
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,9 @@ class Results:
 def load(request: Request, fall_back: bool = True) -> Results:
     """The results that a command line asks for: the user's own, or else the reference's.
 
-    Without seeds=, all seeds of the grid's file that have a run. Missing cells are in the frame,
-    with their state and without a value. fall_back: whether the reference will do.
+    Without seeds=, all seeds of the grid's file that have a run, and those that follow (3, 4, ...)
+    as long as nothing of them is missing. Missing cells are in the frame, with their state and
+    without a value. fall_back: whether the reference will do.
     """
     for source in (request.results, REFERENCE) if fall_back else (request.results,):
         grid = _with_seeds(request, source)
@@ -109,17 +111,27 @@ def measured(words: list[str], *names: str, grid: str = "") -> Results:
 
 
 def _with_seeds(request: Request, source: Path) -> Grid | None:
-    """The grid with the seeds that have a run in this folder; None when there is no run."""
+    """The grid with the seeds that are taken from this folder; None when there is no run."""
     runs = Runs(source / "runs")
-    if request.seeds is None:
-        request = replace(request, seeds=seeds_of_grid(request.grid))
-    grid = expand(request)
+    named = seeds_of_grid(request.grid) if request.seeds is None else request.seeds
+    grid = expand(replace(request, seeds=named))
     there = {c.seed for c in grid.cells if runs.find(c.run_id, c.config).folder.exists()}
     if not there:
         return None
-    if there == set(grid.seeds):
-        return grid
-    return expand(replace(request, seeds=tuple(s for s in grid.seeds if s in there)))
+    seeds = tuple(seed for seed in grid.seeds if seed in there)
+    if request.seeds is None:
+        # Other grids share some of the trainings, so that a run alone does not say that it was
+        # this grid that somebody ran with more seeds.
+        further = (expand(replace(request, seeds=(seed,))) for seed in count(max(named) + 1))
+        whole = takewhile(lambda one: _is_whole(one, runs), further)
+        seeds += tuple(one.seeds[0] for one in whole)
+    return grid if seeds == grid.seeds else expand(replace(request, seeds=seeds))
+
+
+def _is_whole(grid: Grid, runs: Runs) -> bool:
+    """Whether nothing of it is missing."""
+    found = ((runs.find(c.run_id, c.config), c.measurements) for c in grid.cells)
+    return all(run.measurement(one.id) for run, wanted in found for one in wanted)
 
 
 def _frame(grid: Grid, runs: Runs) -> pd.DataFrame:

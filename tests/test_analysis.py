@@ -35,9 +35,15 @@ def fd(row: int, seed: int) -> float:
     return 10.0 * (row + 1) + 2 * seed
 
 
-def write(results: Path, which: list[tuple[int, int]], without: tuple = (), above: float = 0.0):
+def write(
+    results: Path,
+    which: list[tuple[int, int]],
+    without: tuple = (),
+    above: float = 0.0,
+    request: Request = REQUEST,
+):
     """Runs and their measurements as the runner leaves them. `without`: (row, seed, metric)."""
-    grid = expand(REQUEST)
+    grid = expand(request)
     for cell in grid.cells:
         row, seed = grid.rows.index(cell.row), cell.seed
         if (row, seed) not in which:
@@ -184,6 +190,21 @@ def test_without_seeds_all_seeds_that_have_a_run_are_taken(request_):
     assert results.grid.seeds == (0, 1)
     assert load(replace(request_, seeds=(1,))).frame["value"].notna().sum() == 2
     assert load(replace(request_, seeds=(1,))).grid.seeds == (1,)
+
+
+def test_seeds_that_follow_are_taken_once_nothing_of_them_is_missing(request_):
+    write(request_.results, ALL[:1])
+    more = replace(REQUEST, seeds=(3, 4, 5, 7))
+    write(request_.results, [(row, 3) for row in range(6)], request=more)
+    write(request_.results, [(row, 4) for row in range(6)], [(5, 4, "nll")], request=more)
+    write(request_.results, [(row, 7) for row in range(6)], request=more)
+    asked = replace(request_, seeds=None)
+    assert load(asked).grid.seeds == (0, 3)
+    write(request_.results, [(5, 4)], request=more)
+    results = load(asked)
+    assert results.grid.seeds == (0, 3, 4) and "seeds=[0,3,4]" in results.command
+    assert len(results.frame) == 2 * 6 * 3
+    assert load(replace(request_, seeds=(0, 7))).grid.seeds == (0, 7)
 
 
 def test_the_frame_has_a_line_for_each_cell_and_measurement(request_):
