@@ -1,6 +1,8 @@
 """A file of OpenAI's weights becomes a run, which is measured as any other; or it is refused."""
 
 import shutil
+import subprocess
+import sys
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -23,7 +25,7 @@ from experiments.execute import execute
 from experiments.files import read_json
 from experiments.grid import expand
 from experiments.import_openai import import_file, main, measuring
-from experiments.overrides import parse
+from experiments.overrides import ROOT, parse
 from experiments.run import distinct, tasks_of
 from experiments.runs import Runs, digest
 from experiments.stages import Course
@@ -283,3 +285,12 @@ def test_the_command_line(file, tmp_path, pictures, capsys):
     assert "source=openai" in said and "diffusion.rescaled_time=false" in said
     with pytest.raises(Refused, match="'name': after the file come data_path=, model=, results="):
         main([str(file), "name=tiny"])
+
+
+def test_the_command_by_the_name_of_the_module(tmp_path):
+    command = [sys.executable, "-m", "core.interop.openai", "import", str(tmp_path / "none.pt")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {tmp_path / 'none.pt'} does not exist")
+    with pytest.raises(Refused, match="'export': give import FILE"):
+        openai.main(["export", "none.pt"])

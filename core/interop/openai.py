@@ -1,15 +1,21 @@
 """Weights of openai/improved-diffusion: its names of our parameters, and files read under ours.
 
+    python -m core.interop.openai import FILE.pt [data_path=FOLDER] [model=NAME] [results=FOLDER]
+
+The command makes a run of a file, as experiments/import_openai.py does, whose --help says more.
 Its UNetModel, and SuperResModel where the network enlarges, are the function that
 core/networks/unet.py computes, with the same tensors under other names.
 """
 
+import runpy
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from core.command import start
 from core.errors import Refused, first_line
 from core.networks.unet import Attention, Downsample, ResidualBlock, UNet, Upsample
 
@@ -114,3 +120,16 @@ def _listed(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = len(ordered) - NAMED
     return ", ".join(ordered[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def main(words: list[str]) -> None:
+    """The command line."""
+    if words[0] != "import":
+        raise Refused(f"'{words[0]}': give import FILE.pt [data_path=FOLDER]")
+    # Runs lie above core, which imports nothing of experiments.
+    sys.argv[1:] = words[1:]
+    runpy.run_module("experiments.import_openai", run_name="__main__")
+
+
+if __name__ == "__main__":
+    start(main, needs_words=True)
