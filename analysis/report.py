@@ -144,11 +144,10 @@ def about(found: list[Results]) -> list[tuple[str, str]]:
     config, grid = frame["config"].iloc[0], found[0].grid
     machines = {f"{r.get('processor')}, {r.get('cores')} cores, {r.get('device')}" for r in records}
     commits = {c[:10] for c in measured["commit"].dropna()}
-    seeds = sorted({int(seed) for results in found for seed in results.grid.seeds})
     lines = [
         ("scale", grid.scale),
         ("data", config.data.name),
-        ("seeds", ", ".join(map(str, seeds))),
+        ("seeds", seeds_of({results.grid.name: results.grid.seeds for results in found})),
         ("runs", f"{len(records)} trained of {len(folders)}"),
         ("measurements", f"{len(measured)} of {len(frame)}"),
         ("hours, each on one core or device", hours),
@@ -158,6 +157,16 @@ def about(found: list[Results]) -> list[tuple[str, str]]:
     if measured["modified"].any():
         lines.append(("note", "some numbers come from code that differed from its commit"))
     return lines
+
+
+def seeds_of(studies: dict[str, tuple[int, ...]]) -> str:
+    """Those that most of the studies have, then those of the others with their names."""
+    studies_of = {}
+    for study, seeds in studies.items():
+        studies_of.setdefault(tuple(sorted(seeds)), []).append(study)
+    usual, *others = sorted(studies_of, key=lambda seeds: -len(studies_of[seeds]))
+    more = [f"{', '.join(map(str, seeds))} in {', '.join(studies_of[seeds])}" for seeds in others]
+    return "; ".join([", ".join(map(str, usual)), *more])
 
 
 def sections(request: Request, judged: list[Judged]) -> tuple[list[Section], list[Results]]:

@@ -141,3 +141,9 @@ def test_the_command_draws_everything_first(alone, monkeypatch, capsys):
 def test_a_grid_is_refused():
     with pytest.raises(Refused, match="all of them"):
         report.main(["grid=model_mix"])
+
+
+def test_seeds_that_only_some_studies_have_are_said_to_be_theirs():
+    assert report.seeds_of({"a": (0, 1)}) == "0, 1"
+    studies = {"a": (0, 1, 2, 3), "b": (2, 0, 1), "c": (0,), "d": (0, 1, 2)}
+    assert report.seeds_of(studies) == "0, 1, 2; 0, 1, 2, 3 in a; 0 in c"
