@@ -2,11 +2,15 @@
 
 What to look for: a distance of n drawn images is to be judged against that of n real ones, which
 is not 0 and falls as n grows; the spread between draws is the least that a difference must exceed.
+A network that only repeats the few images it was trained on, as in the study of overfitting, would
+come to their line: above that, overfitting costs no distance.
 
     python analysis/table_fd_range.py [scale=NAME] [data.name=NAME data_path=PATH] [results=FOLDER]
 
 takes the same words as experiments/run.py, and measures on the data set alone: nothing is trained.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -34,14 +38,22 @@ DRAWS = 20
 MOST = 60_000  # training images that sets are drawn from
 
 
-def distances(n: int, of: np.ndarray, to: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Of DRAWS random sets of n of the features `of`, without replacement within a set."""
-    return np.array(
-        [
-            frechet(*moments(of[numpy_generator(i, "fd range", n).permutation(len(of))[:n]]), *to)
-            for i in range(DRAWS)
-        ]
-    )
+def distances(
+    n: int, of: np.ndarray, to: tuple[np.ndarray, np.ndarray], repeated: bool = False
+) -> np.ndarray:
+    """Of DRAWS random sets of n of the features `of`; repeated: with replacement within a set."""
+    found = []
+    for i in range(DRAWS):
+        drawn = numpy_generator(i, "fd range", n)
+        chosen = drawn.integers(len(of), size=n) if repeated else drawn.permutation(len(of))[:n]
+        found.append(frechet(*moments(of[chosen]), *to))
+    return np.array(found)
+
+
+def few(request: Request) -> int:
+    """Images that the study of overfitting trains on at this scale; 0: all that there are."""
+    data = {key: value for key, value in request.overrides.items() if key.startswith("data.")}
+    return expand(replace(request, grid="overfitting", overrides=data)).cells[0].config.data.images
 
 
 def table(request: Request) -> tuple[pd.DataFrame, str]:
@@ -64,13 +76,17 @@ def table(request: Request) -> tuple[pd.DataFrame, str]:
         whole = reference_moments(train, features, request.results / "cache")
     else:
         whole = moments(kinds["training images"])
+    repeated = ""
+    if 0 < (n := few(request)) < len(kinds["training images"]):
+        repeated = f"the first {n:,}, repeated"
+        kinds[repeated] = kinds["training images"][:n]
     lines = []
     for kind, found in kinds.items():
         line = {"images": kind}
         for n in sizes:
-            if len(found) < n:
+            if len(found) < n and kind != repeated:
                 raise Refused(f"{n} {kind} are needed, there are {len(found)}")
-            drawn = distances(n, found, whole)
+            drawn = distances(n, found, whole, kind == repeated)
             line[f"n = {n:,}"] = number(drawn.mean(), drawn.std(ddof=1), 2)
         lines.append(line)
     half = numpy_generator(0, "fd range halves").permutation(min(len(train), MOST))

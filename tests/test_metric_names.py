@@ -3,6 +3,7 @@
 import importlib
 import re
 
+import numpy as np
 import pytest
 import test_studies
 from test_reference_moments import D, Quarters
@@ -12,6 +13,7 @@ from analysis import table_fd_range
 from analysis.load import load
 from core.data.images import Images
 from core.data.sources import load as load_images
+from core.metrics.distances import frechet, moments
 from experiments.overrides import parse
 
 
@@ -92,3 +94,17 @@ def test_the_range_is_of_the_features_that_the_scale_measures_with(tmp_path, mon
     assert list(table.columns) == ["images", "n = 20", "n = 40"] and len(table) == 3
     assert legend.startswith("FD (effnet_lite0) to all 100 images of train;")
     assert list((tmp_path / "cache").glob("moments-quarters-*.npz"))
+    table, _ = table_fd_range.table(parse([*words, "scale=smoke", "data.images=50"]))
+    assert table["images"].iloc[-1] == "the first 50, repeated"
+
+
+def test_a_few_images_repeated_are_as_far_as_they_are_themselves():
+    numbers = np.random.default_rng(0)
+    some, whole = numbers.normal(size=(30, 3)), moments(numbers.normal(size=(5000, 3)))
+    few = some.mean(axis=0), np.cov(some.T, bias=True)
+    of_many = table_fd_range.distances(20_000, some, whole, repeated=True)
+    np.testing.assert_allclose(of_many, frechet(*few, *whole), rtol=0.1)
+    of_few = table_fd_range.distances(30, some, whole, repeated=True)
+    assert of_few.std() > 0.01 and of_few.mean() > of_many.mean()
+    same = table_fd_range.distances(30, some, whole)
+    np.testing.assert_allclose(same, frechet(*moments(some), *whole))
