@@ -35,7 +35,7 @@ def main(words: list[str]) -> None:
     figure, ((quality, others), (likelihood, plain)) = subplots(4.6, 6.8, nrows=2, ncols=2)
     tables = [*_quality(results, quality), *_likelihood(results, likelihood, plain)]
     _others(others)
-    quality.legend(fontsize=6)
+    others.legend(*quality.get_legend_handles_labels(), fontsize=6)  # where it hides nothing
     settings, middle, bound = (
         results.of(name)["settings"].iloc[0] for name in ("fd", "fd_mid", "nll")
     )
