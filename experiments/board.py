@@ -30,7 +30,8 @@ class Board:
     EVERY = 30.0  # seconds between two summaries where there is no terminal
 
     def __init__(self, title: str, total: float, workers: Iterable[Hashable] = ()):
-        self.total, self.done, self.began, self._printed = max(total, 1e-9), 0.0, None, 0.0
+        self.total, self.done, self.began = max(total, 1e-9), 0.0, None
+        self._printed = self._told = 0.0  # when a summary, and what comes last, was said
         self.title = title
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
@@ -75,6 +76,10 @@ class Board:
         elif self._stages.get(key) != (name, stage):
             self._stages[key] = name, stage
             self.say(f"{name}: {stage}")
+        elif done >= total and words and time.monotonic() - self._told > self.EVERY:
+            # What comes after everything that is counted, such as features of a whole data set.
+            self._told = time.monotonic()
+            self.say(f"{name}: {stage}: {words}")
 
     def idle(self, key: Hashable) -> None:
         """The worker has nothing left to do."""
@@ -100,7 +105,9 @@ class Board:
             self.say(f"{self.title}: {text}")
 
     def eta(self) -> str:
-        """Time left at the rate so far."""
+        """Time left at the rate so far; what comes after all that is counted has none."""
+        if self.done >= self.total:
+            return "finishing"
         if self.began is None or time.monotonic() - self.began < 3 or self.done <= self._first:
             return "estimating the time left"
         rate = (self.done - self._first) / (time.monotonic() - self.began)
