@@ -70,6 +70,22 @@ class RowRun:
     config: TrainConfig
 
 
+def of_seed(asked: tuple[Asked, ...], seed: int) -> tuple[Asked, ...]:
+    """The measurements of a row for the runs of one seed, whose noise is theirs.
+
+    Rows of one seed share it, so that their differences are paired. Other seeds have other noise:
+    if all of them had the same, what it does to a Frechet distance would be in every one of them,
+    and no spread over seeds would show it. Of seed 0 they stay as they are.
+    """
+    if seed == 0:
+        return asked
+    found = []
+    for item in asked:
+        settings = replace(item.settings, seed=item.settings.seed + seed)
+        found.append(replace(item, settings=settings, id=digest(settings, metric_of(settings))))
+    return tuple(found)
+
+
 def with_partners(asked: tuple[Asked, ...], own: RowRun, rows: list[RowRun]) -> tuple[Asked, ...]:
     """The measurements of a row with the ids of the runs that take part in them.
 

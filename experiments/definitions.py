@@ -112,7 +112,7 @@ TERMS = _mapping_of(_mapping_of(_fields, "2K: {diffusion.T: 2000}"), "T: {2K: {d
 GRID = {
     **{"title": _text, "paper": _text, "claim": _text},
     **{"base": _fields, "rows": _list_of(_row, "a list of rows, as in `rows: [{T: 1K}]`")},
-    **{"axes": _axes, "seeds": _any, "analysis": _names},
+    **{"axes": _axes, "seeds": _any, "analysis": _names, "one_noise": _any},
     "measure": _mapping_of(_measurement, "nll: {metric: nll}"),
 }
 SCALE = {

@@ -13,7 +13,7 @@ from core.config import GANConfig, TrainConfig
 from core.data.identity import content_digest
 from core.errors import Refused
 from experiments import definitions, read_yaml
-from experiments.asked import Asked, RowRun, measurements_of, with_partners
+from experiments.asked import Asked, RowRun, measurements_of, of_seed, with_partners
 from experiments.limits import check
 from experiments.overrides import ROOT, Request, did_you_mean, dotted, seeds_of, typed
 from experiments.rows import blame, fields_of, refuse_unknown, refuse_varied, rows_of, training_of
@@ -154,9 +154,11 @@ def expand(request: Request) -> Grid:
     cells = []
     for seed in seeds:
         configs = [replace(config, seed=seed) for _, config, _ in ready]
-        of_seed = [RowRun(row, digest(c), c) for (row, _, _), c in zip(ready, configs)]
-        for (row, _, asked), own in zip(ready, of_seed):
-            cells.append(Cell(row, seed, own.config, own.id, with_partners(asked, own, of_seed)))
+        runs = [RowRun(row, digest(c), c) for (row, _, _), c in zip(ready, configs)]
+        for (row, _, asked), own in zip(ready, runs):
+            if not grid.get("one_noise"):
+                asked = of_seed(asked, seed)
+            cells.append(Cell(row, seed, own.config, own.id, with_partners(asked, own, runs)))
     if grid.get("measure") and not any(cell.measurements for cell in cells):
         raise Refused(f"nothing that {request.grid} measures has a meaning with these settings")
     _refuse_twins(cells)
