@@ -25,8 +25,8 @@ from core.errors import Refused
 from experiments.overrides import parse
 
 NOTE = (
-    "Intervals are over trainings: the images that are measured on, and the noise that images are "
-    "drawn from, are the same for all seeds."
+    "Intervals are over seeds, each with its own training and, but in grids with one_noise, its own "
+    "noise; the test images are the same for all."
 )
 
 

@@ -159,7 +159,7 @@ class Likelihood:
     estimator: Literal["full", "stratified"] = "stratified"
     ema: int = 0  # which of the run's averages; -1: the weights themselves
     at: float = 1.0  # fraction of the training
-    seed: int = 0  # of the noise and of the estimator's draws
+    seed: int = 0  # of the noise and the estimator's draws; grids add the run's own
     partner: str = late("")  # id of a run that predicts near the ends of the chain (appendix D)
     ends: float = late(0.0)  # fraction of the steps at either end that are its; paper 0.025
 
@@ -175,7 +175,7 @@ class Frechet:
     variance: Literal["beta", "beta_tilde", "learned", "analytic"] = "learned"
     ema: int = 0
     at: float = 1.0
-    seed: int = 0  # of the starting points and the noise
+    seed: int = 0  # of the starting points and the noise; grids add the run's own
     partner: str = late("")  # as above; of a network that enlarges: id of the run that draws
     ends: float = late(0.0)
     neighbours: int = late(0)  # k of precision and recall; 0: neither; paper 5
@@ -191,7 +191,7 @@ class LearnedVariance:
     timesteps: int = 100  # evenly spaced over 1..T, both ends included
     ema: int = 0
     at: float = 1.0
-    seed: int = 0  # of the noise
+    seed: int = 0  # of the noise; grids add the run's own
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class GradientNoise:
     batch: int = 16
     ema: int = -1  # of the weights that are trained
     at: float = 1.0
-    seed: int = 0  # of images, timesteps and noise
+    seed: int = 0  # of images, timesteps and noise; grids add the run's own
 
 
 Measurement = Likelihood | Frechet | LearnedVariance | GradientNoise

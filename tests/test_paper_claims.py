@@ -304,7 +304,7 @@ def test_the_table_has_a_line_for_every_claim_and_a_tally(folder, capsys):
     assert words[:4] == [HOLDS] * 4 and words[7] == HOLDS and words[11] == ELSEWHERE
     assert words.count(NOT_MEASURED) == 46 - 6
     tally = f"5 {HOLDS}, 40 {NOT_MEASURED}, 1 {ELSEWHERE}; after Holm's correction 5 holds"
-    assert tally in text and "over trainings" in text
+    assert tally in text and "over seeds" in text
     # By hand: differences 0.23, 0.24 and 0.21, whose standard deviation is 0.0153.
     assert lines[7][column + 1 :] == ["0.227 (0.189 to 0.265) bits/dim", "> 0.01", "3", HOLDS]
 
