@@ -151,7 +151,7 @@ def test_the_last_of_defaults_scale_base_row_seed_and_command_line_wins(made_up)
         assert settings.split == "train"  # the base's
         assert settings.seed == 4 + 8 and settings.at == 0.4  # the row's; the run's seed is added
         assert settings.images == 5  # the command line's
-    assert (other.images, other.at, other.seed, other.ema) == (2, 0.2, 4, 0)
+    assert (other.images, other.at, other.seed, other.ema) == (2, 0.2, 12, 0)
 
 
 def test_words_are_written_by_term_or_by_field_alike(made_up):

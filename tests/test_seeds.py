@@ -49,7 +49,7 @@ def test_a_seed_of_the_command_line_is_counted_from():
 
 
 def test_noise_that_all_seeds_share_would_decide_claims_that_are_not_true():
-    """Why: networks that do not differ, measured with errors as large as those between trainings."""
+    """Why: networks that do not differ, measured with an error as large as their spread."""
     generator = np.random.default_rng(0)
     trainings = generator.standard_normal((2000, 3))
     own, shared = generator.standard_normal((2000, 3)), generator.standard_normal((2000, 1))
