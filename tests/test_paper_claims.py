@@ -227,8 +227,9 @@ def test_ratios_are_compared_by_their_logarithms_and_shown_as_ratios(folder):
 def test_within_has_a_bound_on_either_side(folder, times, word):
     simple, noise = [10.0, 12.0, 11.0], [1.0, 1.01, 0.99]
     hybrid = [a * b * times for a, b in zip(simple, noise)]
-    numbers = {(f"4K {schedule} L_hybrid", "fd"): hybrid for schedule in ("linear", "cosine")}
-    fill(folder, {(None, "fd"): simple} | numbers)
+    rows = {"L_simple ancestral beta": simple, "L_hybrid ancestral learned": hybrid}
+    numbers = {(f"4K cosine {row}", "fd"): values for row, values in rows.items()}
+    fill(folder, numbers, grid="sampling_steps")
     found = judged(folder, 11).verdict
     assert found.word == word and script.claimed(found.main) == "0.909 to 1.1"
 
