@@ -8,12 +8,10 @@ from torch import Tensor
 
 from core import build
 from core.config import Housekeeping, TrainConfig, to_dict
-from core.data.images import Images
+from core.data.images import Images, check_levels
 from core.distributed import Ranks
 from core.errors import Refused
 from core.networks.ema import EMA
-
-LOOKED = 256  # images whose levels are looked at before a training begins
 
 
 def check_enough(images: Images, batch_size: int) -> None:
@@ -25,13 +23,8 @@ def check_enough(images: Images, batch_size: int) -> None:
         )
 
 
-def check_fit(images: Images, conditional: bool) -> None:
-    """Refused when levels are not those of bytes, or a class that is to be learned has no image."""
-    if int(images.pixels[:LOOKED].max()) <= 1:
-        raise Refused(
-            f"{images.name} has no level above 1 of 255: its images were saved with values from 0 "
-            "to 1; save them with levels from 0 to 255"
-        )
+def check_classes(images: Images, conditional: bool) -> None:
+    """Refused when a class that is to be learned has no image."""
     if conditional and images.labels is not None:
         seen = torch.bincount(images.labels, minlength=images.classes)
         if lacking := (seen == 0).nonzero().flatten().tolist():
@@ -77,7 +70,8 @@ class AnyTrainer:
         logged: int,
     ):
         check_enough(images, config.optim.batch_size)
-        check_fit(images, config.unet.class_conditional)
+        check_levels(images)
+        check_classes(images, config.unet.class_conditional)
         ranks.check(config.optim.batch_size)
         self.config, self.images, self.ranks = config, images, ranks
         self.part = ranks.part(config.optim.batch_size)

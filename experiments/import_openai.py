@@ -106,6 +106,9 @@ def measuring(config: TrainConfig, results: Path, data_path: str) -> list[str]:
     (cell,) = expand(parse(words)).cells
     usual, wanted = dotted(to_dict(cell.config)), dotted(to_dict(config))
     changed = {key: value for key, value in wanted.items() if usual.get(key) != value}
+    if config.unet.class_conditional:  # Table 4
+        changed |= {"measure.fd.images": 50000, "measure.fd.sampler.steps": 250}
+        changed |= {"measure.fd.neighbours": 5}
     return words + [f"{key}={_word(value)}" for key, value in changed.items()]
 
 

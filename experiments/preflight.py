@@ -3,7 +3,8 @@
 import torch
 
 from core import build
-from core.any_trainer import check_enough
+from core.any_trainer import check_classes, check_enough
+from core.data.images import check_levels
 from core.measurements import check, check_features
 from experiments.execute import Task
 
@@ -33,6 +34,8 @@ def preflight(tasks: list[Task], here: bool = True) -> None:
             images = build.training_images(data, housekeeping.data_path or None)
             if config.source == "here":
                 check_enough(images, config.optim.batch_size)
+                check_levels(images)
+                check_classes(images, config.unet.class_conditional)
             with torch.device("meta"):
                 build.network(config, images.channels, images.size, images.classes)
         for asked in task.missing:

@@ -124,8 +124,15 @@ def test_every_level_survives_the_round_trip():
 
 
 def test_to_uint8_rounds_and_clamps():
-    x = torch.tensor([-5.0, -1 + 0.9 / 255, -1 + 1.1 / 255, 0.999, 7.0, torch.inf, torch.nan])
+    x = torch.tensor([-5.0, -1 + 0.9 / 255, -1 + 1.1 / 255, 0.999, 7.0, torch.inf, -torch.inf])
     assert to_uint8(x).tolist() == [0, 0, 1, 255, 255, 255, 0]
+
+
+def test_what_is_not_a_number_has_no_level():
+    x = torch.zeros(2, 3, 8, 8)
+    x[1, 2, 7, 7] = torch.nan
+    with pytest.raises(Refused, match="not a number: their network has diverged"):
+        to_uint8(x)
 
 
 def test_digest_is_that_of_the_data_alone():

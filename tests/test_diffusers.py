@@ -266,7 +266,8 @@ def test_the_command_line(tmp_path, capsys):
     assert scheduler["trained_betas"] == training_chain(TINY.diffusion).beta[1:].tolist()
     assert json.loads((out / "unet" / "config.json").read_text())["out_channels"] == 3
     with safe_open(out / "unet" / "diffusion_pytorch_model.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt"}
+        about = file.metadata()
+        assert about["format"] == "pt" and json.loads(about["config"]) == to_dict(TINY)
         assert file.get_slice("conv_out.weight").get_shape() == [3, 64, 3, 3]
     with pytest.raises(Refused, match="give: export RUN_FOLDER OUT_FOLDER"):
         main(["export", str(tmp_path / "run")])

@@ -283,6 +283,9 @@ def test_the_command_line(file, tmp_path, pictures, capsys):
     said = capsys.readouterr().out
     assert f"run.py grid=single scale=imagenet64 data_path={pictures}" in said
     assert "source=openai" in said and "diffusion.rescaled_time=false" in said
+    assert ("measure.fd.neighbours=5" in said) == from_dict(
+        TrainConfig, read_json(next(results.glob("runs/*/config.json")))
+    ).unet.class_conditional
     with pytest.raises(Refused, match="'name': after the file come data_path=, model=, results="):
         main([str(file), "name=tiny"])
 

@@ -50,6 +50,13 @@ def test_the_papers_networks_have_their_number_of_parameters(size, mult, expecte
     assert sum(p.numel() for p in unet.parameters()) == expected
 
 
+@pytest.mark.parametrize("C, millions", [(64, 30.30), (96, 68.13), (128, 121.06), (192, 272.28)])
+def test_the_networks_of_figure_10_have_their_number_of_parameters(C, millions):
+    with torch.device("meta"):
+        unet = UNet(64, 3, 6, C, (1, 2, 3, 4), 3, (16, 8))
+    assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
 @CONDITIONINGS
 @pytest.mark.parametrize("res_blocks, mult", [(1, (1, 2, 2)), (2, (2, 3))])
 def test_function_and_gradients_are_those_of_the_network_as_a_textbook_writes_it(

@@ -160,7 +160,12 @@ def test_a_grid_of_the_paper_finds_the_models_of_its_rows(tmp_path, monkeypatch)
         ("4K cosine L_vlb", "cifar10_uncond_vlb_50M_500K"),
     ):
         assert found[row] == digest(named(name).config("0123"))
-    words[:2] = ["grid=model_mix", "scale=imagenet64", "optim.steps=1500000"]
+    words[:2] = ["grid=gan_comparison", "scale=imagenet64"]
+    found = {cell.words: cell for cell in expand(parse([*words, "seeds=[0]"])).cells}
+    assert found["large"].run_id == digest(named("imagenet64_cond_270M_250K").config("0123"))
+    (table_4,) = (item.settings for item in found["large"].measurements)
+    assert (table_4.images, table_4.sampler.steps, table_4.neighbours) == (50_000, 250, 5)
+    words[:2] = ["grid=model_mix", "scale=imagenet64"]
     found = {cell.words: cell for cell in expand(parse([*words, "seeds=[0]"])).cells}
     hybrid = found["4K cosine L_hybrid"]
     assert hybrid.run_id == digest(named("imagenet64_uncond_100M_1500K").config("0123"))

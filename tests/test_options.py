@@ -50,6 +50,36 @@ def test_an_option_taken_up_in_mid_training_gives_the_gradient_of_plain_training
         np.testing.assert_allclose(plain.timesteps.history, other.timesteps.history, rtol=1e-5)
 
 
+def test_fused_steps_are_those_of_the_plain_optimizer():
+    config = tiny(steps=20)
+    fused, plain = (Trainer(config, IMAGES, KEEPING) for _ in range(2))
+    decay = config.optim.weight_decay
+    assert fused.optimizer.defaults["fused"]
+    plain.optimizer = torch.optim.AdamW(
+        plain.model.parameters(), lr=config.optim.rate, weight_decay=decay, fused=False
+    )
+    for _ in range(5):
+        fused.one_step()
+        plain.one_step()
+    for p, q in zip(fused.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-3 * config.optim.rate)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("there, back", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_checkpoint_of_one_device_goes_on_on_another(there, back):
+    config = tiny(steps=20)
+    first = Trainer(config, IMAGES, replace(KEEPING, device=there))
+    for _ in range(3):
+        first.one_step()
+    first.log_line()
+    second = Trainer(config, IMAGES, replace(KEEPING, device=back))
+    second.load_state_dict(deepcopy(first.state_dict()))
+    first.one_step()
+    second.one_step()
+    assert second.log_line() == pytest.approx(first.log_line(), rel=1e-3)
+
+
 def test_channels_last_holds_from_the_first_convolution_to_the_last_and_when_measured(tmp_path):
     keeping = replace(KEEPING, channels_last=True)
     train(tiny(), IMAGES, tmp_path, keeping)

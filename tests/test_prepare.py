@@ -200,7 +200,10 @@ def test_every_damage_of_the_header_is_seen_at_once_and_of_the_pixels_by_verify(
     for position in (0, 7, 40, 200, header.start - 1):
         changed = bytearray(whole)
         changed[position] ^= 4
-        if prepared.is_prepared(made):
+        made.write_bytes(changed)
+        of_the_mark = 8 <= position < 8 + len(prepared.BEGINNING)  # after the header's length
+        assert prepared.is_prepared(made) != of_the_mark
+        if not of_the_mark:
             refused(changed, lambda: prepared.read_header(made))
     assert "bytes instead of" in refused(whole[:-1], lambda: load("folder", "train", str(made)))
     assert "bytes instead of" in refused(whole + b"x", lambda: load("folder", "train", str(made)))

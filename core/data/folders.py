@@ -10,6 +10,8 @@ from core.data.layout import Archive, arrange, mixed, of_split, open_archive, op
 from core.data.original import Split
 from core.errors import Refused
 
+AT_MOST = 2**33  # bytes of pixels that are held in memory
+
 
 def load_folder(path: Path, split: Split) -> Images:
     """The images of one split under `path`, a folder or .zip, in sorted order of class and name.
@@ -47,6 +49,12 @@ def _decode(archive: Archive, names: list[str]) -> torch.Tensor:
         width, height = image.size
     if width != height:
         raise Refused(f"'{names[0]}' is {width}x{height}, not square: crop the images first")
+    need = len(names) * width * height * 3  # bytes, of RGB
+    if need > AT_MOST:
+        raise Refused(
+            f"{len(names):,} images of {width}x{height} would take {need / 2**30:.0f} GiB of "
+            "memory: make one file of them, once, by experiments/prepare.py, and smaller if need be"
+        )
     # Sizes are compared before pixels are decoded: one that does not fit costs no memory.
     images = [_decode_one(archive, name, (width, height), names[0]) for name in names]
     channels = max(image.shape[2] for image in images)

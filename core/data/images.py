@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.errors import Refused
 from core.randomness import numpy_generator
 
+LOOKED = 256  # images whose levels are looked at before anything begins
 PIECE = 4096  # images that are averaged at a time
 
 
@@ -103,11 +105,28 @@ def to_model(pixels: Tensor) -> Tensor:
 def to_uint8(x: Tensor) -> Tensor:
     """Levels 0 .. 255 as uint8 for `x` in [-1, 1]; the inverse of `to_model`.
 
-    Values between two levels go to the nearer one, values beyond the range to its end. NaN, which
-    a diverged model can produce, becomes level 0 instead of whatever the processor makes of it.
+    Values between two levels go to the nearer one, values beyond the range to its end. Refused:
+    NaN, of which a processor would make some level, and a distance would be a number all the same.
     """
-    levels = ((x.nan_to_num(nan=-1.0) + 1) * 127.5).round().clamp(0, 255)
-    return levels.to(torch.uint8)
+    if bool(x.isnan().any()):
+        raise Refused("drawn images have pixels that are not a number: their network has diverged")
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def check_levels(images: Images) -> None:
+    """Refused when the first images show nothing, or have levels that are not those of bytes."""
+    looked = images.pixels[:LOOKED]
+    planes = looked.flatten(2)
+    if images.size > 1 and bool((planes == planes[:, :, :1]).all()):
+        raise Refused(
+            f"{images.name}: each of the first {len(looked)} images is of a single colour, so that "
+            "there is nothing to learn: look at the files, and at what saved them"
+        )
+    if int(looked.max()) <= 1:
+        raise Refused(
+            f"{images.name} has no level above 1 of 255: its images were saved with values from 0 "
+            "to 1; save them with levels from 0 to 255"
+        )
 
 
 def batch_indices(n_images: int, batch_size: int, seed: int, step: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from core.chains import training_chain
 from core.command import start
-from core.config import Housekeeping, TrainConfig, from_dict
+from core.config import Housekeeping, TrainConfig, from_dict, to_dict
 from core.diffusion.process import Diffusion
 from core.errors import Refused, unwritable_is_said
 from core.interop.diffusers_unet import architecture, heads_and_groups, state, time_settings
@@ -48,7 +48,8 @@ def unet_files(trained: Trained, sampler: str) -> tuple[dict, bytes]:
     settings |= heads_and_groups(model) | timing
     if config.unet.class_conditional:
         settings["num_class_embeds"] = trained.classes
-    return settings, save(state(model, weights, told), {"format": "pt"})
+    about = {"format": "pt", "config": json.dumps(to_dict(config), sort_keys=True)}
+    return settings, save(state(model, weights, told), about)
 
 
 def scheduler_config(config: TrainConfig, sampler: str) -> dict:

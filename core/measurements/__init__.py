@@ -18,7 +18,7 @@ from core.config import (
     TrainConfig,
     metric_of,
 )
-from core.data.images import Images
+from core.data.images import Images, check_levels
 from core.data.sources import at_size, load_once
 from core.errors import Refused
 from core.measurements.bound import measure_likelihood
@@ -84,6 +84,7 @@ def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeep
     of_split = isinstance(measurement, (Likelihood, LearnedVariance))
     split = measurement.split if of_split else measurement.reference
     images = load_once(config.data.name, split, housekeeping.data_path or None)
+    check_levels(images)
     if of_split:
         if config.data.size:
             images = at_size(images, config.data.size, "data.size")

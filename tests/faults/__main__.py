@@ -3,7 +3,7 @@
     python tests/faults [faults=200] [hours=H] [seed=0] [lanes=2] [launchers=20] [cold=4]
 
   faults=N      ends after so many interruptions
-  hours=H       or after so many hours, whichever comes first
+  hours=H       or after so many hours; both: whichever comes first
   seed=N        which faults come in which order; the same again with the same seed
   lanes=N       grids at a time, each on a core of its own
   launchers=N   so many launches on a grid of 30 cells at the same time, once; 0: none
@@ -87,7 +87,6 @@ class Soak:
         with self.lock:
             self.records += round.records
             self.wrong += round.wrong
-            self.write()
             if round.wrong:
                 print(f"{round.results}: {'; '.join(round.wrong)}", file=sys.stderr)
             else:
@@ -95,14 +94,15 @@ class Soak:
                     shutil.rmtree(path, ignore_errors=True)
             spent, n = time.monotonic() - self.began, len(self.records)
             left = min(spent / max(n, 1) * (self.wanted - n), 3600 * self.hours - spent)
+            of = f"of {self.wanted} " if self.wanted < sys.maxsize else ""
             print(
-                f"{n} of {self.wanted} interruptions, {spent / max(n, 1):.1f} s each; "
+                f"{n} {of}interruptions, {spent / max(n, 1):.1f} s each; "
                 f"{len(self.wrong)} wrong; {duration(max(left, 0))} left",
                 file=sys.stderr,
             )
 
     def write(self) -> None:
-        """What there is until now: the records, and the table of the page."""
+        """What has come of it: the records, and the table of the page."""
         path = HERE / "records" / "interruptions.jsonl"
         path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
         records.PAGE.write_text(records.with_tables(records.PAGE.read_text()))
@@ -129,6 +129,10 @@ def main(words: list[str]) -> int:
         except (KeyError, ValueError):
             print(f"error: '{word}': --help shows the words that there are", file=sys.stderr)
             return 2
+    if any(word.startswith("hours=") for word in words) and not any(
+        word.startswith("faults=") for word in words
+    ):
+        given["faults"] = sys.maxsize
     folder = Path(given["folder"] or tempfile.mkdtemp(prefix="soak.")).absolute()
     soak = Soak(folder, given["faults"], given["hours"], given["seed"], given["cold"])
     print(f"in {folder}; first the same undisturbed", file=sys.stderr)

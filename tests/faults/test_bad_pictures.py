@@ -17,6 +17,7 @@ from core.data.original import Options
 from core.data.pictures import open_pictures
 from core.data.sources import load
 from core.training import train
+from experiments import run
 
 RGB = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0]
@@ -125,6 +126,30 @@ def test_images_with_values_from_0_to_1_are_refused(tmp_path):
     for floats in (IMAGES.pixels / 255, IMAGES.pixels.to(torch.int16)):
         with pytest.raises(ValueError, match="pixels must be uint8"):
             Images("mine", floats, IMAGES.labels, IMAGES.classes)
+
+
+@pytest.mark.parametrize("level", [0, 1, 128, 255])
+@pytest.mark.parametrize("all_equal", [True, False])
+def test_images_of_a_single_colour_each_are_refused(level, all_equal, tmp_path):
+    pixels = torch.full((300, 3, 8, 8), level, dtype=torch.uint8)
+    if not all_equal:
+        pixels[::2] = 255 - level
+    flat = Images("mine", pixels, None, 0)
+    says = refusal(train, tiny(), flat, tmp_path, KEEPING)
+    assert "mine: each of the first 256 images is of a single colour" in says
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong, why", [("train", "single colour"), ("test", "no level above 1")])
+def test_splits_that_show_nothing_are_refused_before_anything_is_started(wrong, why, tmp_path):
+    bad = {"single colour": np.full((8, 8), 7, np.uint8), "no level above 1": noise(8, 8) % 2}[why]
+    for split, count in (("train", 80), ("test", 8)):
+        picture = encoded(bad) if split == wrong else encoded(noise(8, 8))
+        fill(tmp_path / "images", {f"{split}/{i}.png": picture for i in range(count)})
+    words = ["grid=single", "scale=smoke", "data.name=folder", f"data_path={tmp_path / 'images'}"]
+    words += ["measure.nll.images=8", "measure.fd.reference=train", f"results={tmp_path / 'r'}"]
+    assert f"images {wrong}" in (says := refusal(run.main, words)) and why in says
+    assert not (tmp_path / "r" / "runs").exists()
 
 
 def test_a_class_without_images_is_refused_where_the_network_is_told_of_classes(tmp_path):

@@ -59,6 +59,17 @@ def test_a_picture_of_gigantic_sides_is_refused_by_its_head(size, packed, tmp_pa
         assert "shrink or remove it" in says or "is no readable image" in says
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_many_pictures_that_are_bearable_each_are_refused_together(packed, tmp_path):
+    """Of 80 KB each on disk, and together 9 GiB."""
+    picture = encoded(np.zeros((9000, 9000), np.uint8))
+    files = {f"{s}/{i}.png": picture for s in ("train", "test") for i in range(40)}
+    source = zipped(tmp_path / "a.zip", files) if packed else fill(tmp_path / "a", files)
+    with Memory(LITTLE):
+        says = refusal(lambda: load("folder", "train", str(source)))
+    assert "40 images of 9000x9000 would take 9 GiB of memory" in says and "prepare.py" in says
+
+
 def test_sizes_are_compared_before_pixels_are_held(tmp_path):
     """Pillow's bound allows 90 million pixels a picture, of which there may be any number."""
     big = png(9000, 9000)

@@ -102,9 +102,8 @@ def test_what_is_measured_from_nothing_is_what_was_published(run, whole):
     np.testing.assert_allclose(ours, theirs, atol=10 * NUMBERS)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinities")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_first_steps_are_the_same_by_other_workers_and_threads(threads, made, whole):
     """Bit for bit by one worker after the other; two threads may add in another order."""
     cores = sorted(os.sched_getaffinity(0))

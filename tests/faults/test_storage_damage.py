@@ -23,6 +23,7 @@ from storage import (
 
 from core import checkpoint, parts
 from core.errors import Refused
+from core.trainer import Trainer
 from core.training import RESUME
 from experiments import records
 from experiments.files import is_damaged, read_json, write_json
@@ -63,6 +64,13 @@ NEEDED_BY = {
     "moments of the reference images": "frechet",
 }
 UNREAD = ("checkpoint before",)  # nothing asks for it while the newest one is whole
+# The step after which training goes on: that of the last checkpoint that is good.
+CONTINUED_FROM = {
+    ("training", "newest checkpoint"): 5,
+    ("training", "checkpoint before"): 6,
+    ("training", "log"): 6,
+    ("finished", "log"): 8,
+}
 CASES = [(state, kind) for state, kinds in FILES.items() for kind in kinds]
 HOW = [("flipped", 0), ("cut", 0), ("emptied", 0), ("flipped", 1)]
 # Each kind of file is damaged in one way; in the others too among the slow tests.
@@ -113,7 +121,7 @@ def test_no_kind_of_file_is_left_out(there):
 
 @pytest.mark.parametrize("state, kind, how, seed", DAMAGED)
 def test_damage_is_named_and_what_was_lost_is_made_again(
-    state, kind, how, seed, there, tmp_path, capsys
+    state, kind, how, seed, there, tmp_path, capsys, monkeypatch
 ):
     results, rng = tmp_path / "results", random.Random(f"{state} {kind} {how} {seed}")
     shutil.copytree(there / state, results)
@@ -125,9 +133,13 @@ def test_damage_is_named_and_what_was_lost_is_made_again(
                 path.unlink()
     victim = rng.choice(sorted(results.glob(FILES[state][kind])))
     victim.write_bytes(DAMAGES[how](victim.read_bytes(), rng))
+    taken, one_step = [], Trainer.one_step
+    monkeypatch.setattr(Trainer, "one_step", lambda self: taken.append(self.step) or one_step(self))
     capsys.readouterr()
     assert command(results) == 0
     said = capsys.readouterr()
+    if (state, kind) in CONTINUED_FROM:
+        assert taken == list(range(CONTINUED_FROM[state, kind], 8))
     assert kind in UNREAD or f"warning: {victim} is damaged" in said.err, said.err
     assert "Traceback" not in said.err
     assert_same(contents(results), contents(there / "finished"))
