@@ -114,8 +114,7 @@ def compare(effect: dict[str, Any], cells: dict[str, dict], results: Results | N
                 {k: float(np.log(b)) for k, b in bounds.items() if b > 0},
             )
     shown_as = {"name": effect["name"], "unit": effect.get("unit", ""), "ratio": kind == "ratio"}
-    ties = effect.get("ties", False)
-    return Comparison(values, **bounds, exact=results is None, ties=ties, **shown_as)
+    return Comparison(values, **bounds, exact=results is None, **shown_as)
 
 
 def _names(expression: str) -> set[str]:

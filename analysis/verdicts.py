@@ -29,8 +29,7 @@ class Comparison:
 
     values: [n] the effect of each seed, in the unit in which it is compared (the logarithm of a
     ratio). It is claimed to be above `low`, below `high`, or both. exact: from a formula, not from
-    a sample. ties: seeds that agree to the last digit decide, as where the best of some numbers is
-    compared with one of them. name and unit are for people; ratio: show exp(effect).
+    a sample. name and unit are for people; ratio: show exp(effect).
     """
 
     values: np.ndarray
@@ -40,7 +39,6 @@ class Comparison:
     name: str = ""
     unit: str = ""
     ratio: bool = False
-    ties: bool = False
 
     @cached_property
     def effect(self) -> float:
@@ -85,11 +83,13 @@ class Comparison:
     def _p(self, bound: float, side: str) -> float:
         """Of H0: the effect is not on this side of the bound. At most 1."""
         beyond = self.effect > bound if side == "greater" else self.effect < bound
-        if np.isinf(bound) or self.exact or (self.ties and self.same and len(self.values) > 1):
+        if np.isinf(bound) or self.exact:
             return 0.0 if beyond else 1.0
         n = len(self.values)
-        if n < 2 or self.same:
+        if n < 2:
             return 1.0
+        if self.same:  # no spread: the sign test
+            return 2 * 0.5**n if beyond else 1.0
         t = (self.effect - bound) / (self.spread / n**0.5)
         return min(1.0, 2 * float(special.stdtr(n - 1, -t if side == "greater" else t)))
 
@@ -99,6 +99,8 @@ class Comparison:
         if not np.isfinite(self.spread) or away == 0:
             return None
         n = np.arange(2, MOST_SEEDS + 1)
+        if self.same:
+            return int(n[2 * 0.5**n <= 1 - LEVEL][0])
         enough = n[special.stdtrit(n - 1, (1 + LEVEL) / 2) * self.spread / n**0.5 < away]
         return int(enough[0]) if len(enough) else None
 
@@ -152,9 +154,9 @@ def _undecided(part: Comparison) -> str:
         return "one seed: nothing says how much another training would differ"
     if not np.isfinite(part.effect):
         return "the effect of a seed is not finite"
-    if part.same:
-        return "the seeds give the same number: no spread to judge it by"
     needed = part.seeds_needed()
+    if part.same and needed:
+        return f"the seeds give the same number; {needed} that do decide it, by their signs alone"
     if needed is None:
         return f"the interval contains the margin, and {MOST_SEEDS} seeds would not change that"
     if needed <= len(part.values):

@@ -58,7 +58,6 @@ def test_a_claim_says_what_is_compared_with_what(claim):
             "unit",
             "only",
             "once",
-            "ties",
         }
         assert all(type(effect[bound]) in (int, float) for bound in bounds)
         if kind == "ratio":

@@ -12,8 +12,11 @@ from core.config import Likelihood
 from core.measurements import measure
 from core.parts import Work
 from core.training import read_log, train
-from experiments.grid import STUDIES, expand
+from experiments import plan
+from experiments.grid import EXTENSIONS, STUDIES, expand
 from experiments.overrides import parse
+from experiments.run import distinct, tasks_of
+from experiments.runs import Runs
 
 
 @pytest.fixture
@@ -58,3 +61,16 @@ def test_every_study_expands_at_the_paper_s_scales_before_there_is_any_data(stud
     grid = expand(parse([f"grid={study}", f"scale={scale}", "plan=true"]))
     assert grid.cells and all(cell.measurements or cell.row for cell in grid.cells)
     assert all(cell.config.optim.batch_size >= 64 for cell in grid.cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["cifar10", "imagenet64"])
+@pytest.mark.parametrize("study", [*STUDIES, *EXTENSIONS])
+def test_every_study_is_priced_at_the_paper_s_scales(study, scale, tmp_path):
+    request = parse([f"grid={study}", f"scale={scale}", "plan=true", "seeds=[0]"])
+    grid = expand(request)
+    tasks = tasks_of(distinct([grid], Runs(tmp_path)), request)
+    prices = [plan.price(task, 100.0, grid.form) for task in tasks]
+    assert len(prices) == len({cell.run_id for cell in grid.cells})
+    assert all(1e7 < price.parameters < 3e8 for price in prices)
+    assert all(np.isfinite(price.whole) and price.whole > price.training > 0 for price in prices)

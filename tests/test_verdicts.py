@@ -121,9 +121,18 @@ EQUAL = [[0.0, 0.0, 0.0], [5.0, 5.0], [0.6 - 0.4, 0.8 - 0.6, 1.0 - 0.8]]
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("values", EQUAL)
 @pytest.mark.parametrize("margin", [-1e-3, 0.1, 9.0])
-def test_seeds_that_agree_decide_nothing(values, margin):
+def test_few_seeds_that_agree_decide_nothing(values, margin):
     found = judge([Comparison(np.array(values), low=margin)])
-    assert (found.word, found.p) == (UNDECIDED, 1) and "same number" in found.reason
+    assert found.word == UNDECIDED and found.p == stats.binomtest(0, len(values)).pvalue
+    assert "same number; 6 that do decide it" in found.reason
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("margin, word", [(0.9, HOLDS), (1.1, FAILS)])
+def test_six_seeds_that_agree_decide_by_their_signs(margin, word):
+    assert judge([Comparison(np.ones(5), low=margin)]).word == UNDECIDED
+    found = judge([Comparison(np.ones(6), low=margin)])
+    assert found.word == word and found.p == pytest.approx(stats.binomtest(0, 6).pvalue)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -227,20 +236,6 @@ def test_the_seeds_needed_are_those_found_by_trying(mean, sd, low, high):
     if needed is None or needed > 3:
         words = "100 seeds would not" if needed is None else f"{needed} seeds decide it"
         assert words in judge([part]).reason
-
-
-@pytest.mark.parametrize("values", EQUAL)
-@pytest.mark.parametrize("margin", [-1e-3, 0.1, 9.0])
-def test_where_ties_follow_from_the_definition_equal_seeds_decide(values, margin):
-    part = Comparison(np.array(values), low=margin, ties=True)
-    assert judge([part]).word == (HOLDS if np.mean(values) > margin else FAILS)
-    assert judge([Comparison(np.array(values[:1]), low=margin, ties=True)]).word == UNDECIDED
-
-
-def test_ties_change_nothing_where_seeds_differ():
-    for mean in (0.5, -0.5, 0.01):
-        a, b = (Comparison(three(mean), low=0, ties=ties) for ties in (False, True))
-        assert (a.p_holds(), a.p_fails()) == (b.p_holds(), b.p_fails())
 
 
 def test_a_formula_at_its_margin_and_an_infinite_effect_say_so():
