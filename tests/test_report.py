@@ -88,6 +88,21 @@ def test_its_table_of_claims_sorts_by_number_and_back(alone, tmp_path):
 
 
 @browser
+def test_the_tables_of_studies_sort_by_number_too(alone, tmp_path):
+    values = ["10.2 ± 0.1", "9.8", "—", "1,037", "−3 (−4 to −2)", "4K"]
+    rows = "".join(f"<tr><td>{value}</td></tr>" for value in values)
+    table = f'<table id="mine"><thead><tr><th>x</th></tr></thead><tbody>{rows}</tbody></table>'
+    click = "<script>document.querySelector('#mine th button').click();</script>"
+    text = built(alone, *SMOKE).read_text().replace("</main>", f"{table}</main>")
+    clicked = tmp_path / "clicked.html"
+    clicked.write_text(text.replace("</body>", f"{click}</body>"))
+    dom, console = opened(clicked, tmp_path / "profile")
+    assert console == []
+    found = re.findall("<td>(.*?)</td>", dom.partition('id="mine"')[2].partition("</table>")[0])
+    assert found == ["−3 (−4 to −2)", "4K", "9.8", "10.2 ± 0.1", "1,037", "—"]
+
+
+@browser
 def test_what_sees_an_error_in_a_console_sees_one(tmp_path):
     path = tmp_path / "wrong.html"
     path.write_text("<script>nothing.of.the.kind();</script>")
