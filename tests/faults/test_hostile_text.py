@@ -120,6 +120,7 @@ def test_a_report_of_a_hostile_grid_and_results_is_a_page_like_any_other(here, t
     write(results, "model_mix")
     hostile(here / "grids" / "model_mix.yaml")
     grid = expand(parse(["grid=model_mix", *words]))
+    assert all(evil in cell.words for cell in grid.cells)
     for cell in grid.cells:
         run = Runs(results / "runs").find(cell.run_id, cell.config)
         record = {"commit": evil, "processor": evil, "device": evil, "seconds": 1.0}
@@ -140,7 +141,8 @@ def test_a_report_of_a_hostile_grid_and_results_is_a_page_like_any_other(here, t
 
 
 def hostile(path: Path) -> None:
-    """A grid's file with other texts in the place of its own, which may go on in other lines."""
+    """A grid's file with other texts in the place of its own, which may go on in other lines, and
+    rows with a word of that kind."""
     kept, skipping = [], False
     for line in path.read_text().splitlines():
         skipping = line.split(":")[0] in ("title", "paper", "claim") or (
@@ -149,7 +151,10 @@ def hostile(path: Path) -> None:
         if not skipping:
             kept.append(line)
     text = json.dumps(" ".join(EVIL))
+    kept = [line.replace("- {", f"- {{note: {text}, ") for line in kept]
     path.write_text("\n".join([*(f"{k}: {text}" for k in ("title", "paper", "claim")), *kept]))
+    with open(path.parents[1] / "terms.yaml", "a") as terms:
+        terms.write(f"\nnote:\n  {text}: {{unet.dropout: 0.0}}\n")
 
 
 def test_a_table_of_any_study_is_written_with_a_hostile_title(here, tmp_path, capsys):
