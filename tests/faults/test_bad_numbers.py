@@ -159,7 +159,7 @@ def test_precision_and_recall_of_no_more_images_than_neighbours_are_refused(n, k
 
 
 def test_too_few_for_the_neighbours_is_said_before_any_image_is_drawn(monkeypatch):
-    few = Images("a few", torch.zeros(30, 1, 16, 16, dtype=torch.uint8), None, 0)
+    few = Images("a few", torch.arange(30 * 256).to(torch.uint8).view(30, 1, 16, 16), None, 0)
     monkeypatch.setattr(measurements, "load_once", lambda *arguments: few)
     asked = Frechet(images=1000, neighbours=30)
     says = refusal(measurements.check, TrainConfig(), asked, Housekeeping(device="cpu"))
