@@ -73,4 +73,4 @@ def test_every_study_is_priced_at_the_paper_s_scales(study, scale, tmp_path):
     prices = [plan.price(task, 100.0, grid.form) for task in tasks]
     assert len(prices) == len({cell.run_id for cell in grid.cells})
     assert all(1e7 < price.parameters < 3e8 for price in prices)
-    assert all(np.isfinite(price.whole) and price.whole >= price.flops["train"] > 0 for price in prices)
+    assert all(1e15 < price.flops["train"] <= price.whole < 1e24 for price in prices)
