@@ -55,6 +55,12 @@ def test_the_networks_of_figure_10_have_their_number_of_parameters(C, millions):
     with torch.device("meta"):
         unet = UNet(64, 3, 6, C, (1, 2, 3, 4), 3, (16, 8))
     assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+    with torch.device("meta"):  # of Table 4: a vector of 4 C for each of the classes besides
+        conditional = UNet(64, 3, 6, C, (1, 2, 3, 4), 3, (16, 8), classes=1000)
+    more = sum(p.numel() for p in conditional.parameters()) - sum(
+        p.numel() for p in unet.parameters()
+    )
+    assert more == 1000 * 4 * C
 
 
 @CONDITIONINGS
