@@ -30,6 +30,11 @@ class Asked:
         values = (f"{axis.rpartition('.')[2]} {value}" for axis, value in self.axes.items())
         return " ".join([self.name, *values])
 
+    def having(self, **changed: Any) -> "Asked":
+        """The same with other settings, and the id that they have."""
+        settings = replace(self.settings, **changed)
+        return replace(self, settings=settings, id=digest(settings, metric_of(settings)))
+
     @property
     def partner(self) -> str:
         """Id of the other run that takes part, or nothing."""
@@ -77,13 +82,7 @@ def of_seed(asked: tuple[Asked, ...], seed: int) -> tuple[Asked, ...]:
     if all of them had the same, what it does to a Frechet distance would be in every one of them,
     and no spread over seeds would show it. Of seed 0 they stay as they are.
     """
-    if seed == 0:
-        return asked
-    found = []
-    for item in asked:
-        settings = replace(item.settings, seed=item.settings.seed + seed)
-        found.append(replace(item, settings=settings, id=digest(settings, metric_of(settings))))
-    return tuple(found)
+    return tuple(item.having(seed=item.settings.seed + seed) for item in asked)
 
 
 def with_partners(asked: tuple[Asked, ...], own: RowRun, rows: list[RowRun]) -> tuple[Asked, ...]:
@@ -104,8 +103,7 @@ def with_partners(asked: tuple[Asked, ...], own: RowRun, rows: list[RowRun]) -> 
         if wanted != own.row:
             if unfit := _unfit(own.config, other.config):
                 raise Refused(f"measure.{item.name}: {unfit}")
-            settings = replace(item.settings, partner=other.id)
-            found.append(replace(item, settings=settings, id=digest(settings, metric_of(settings))))
+            found.append(item.having(partner=other.id))
     return tuple(found)
 
 
