@@ -25,8 +25,8 @@ from core.errors import Refused
 from experiments.overrides import parse
 
 NOTE = (
-    "Intervals are over seeds, each with a training and, but in grids with one_noise, noise of its "
-    "own; the test images are the same for all."
+    "Intervals are over seeds, each with a training and noise of its own; the test images are the "
+    "same for all."
 )
 
 

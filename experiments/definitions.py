@@ -96,7 +96,6 @@ def _any(key: str, value: Any) -> None:
 
 
 _text = _shape(_is_text, "text")
-_flag = _shape(lambda value: isinstance(value, bool), "true or false")
 _axis = _list_of(_value, "a list of at least one value")
 _axes = _mapping_of(_axis, "unet.dropout: [0, 0.1]")
 _measured = _mapping_of(_fields, "nll: {images: 100}")
@@ -113,7 +112,7 @@ TERMS = _mapping_of(_mapping_of(_fields, "2K: {diffusion.T: 2000}"), "T: {2K: {d
 GRID = {
     **{"title": _text, "paper": _text, "claim": _text},
     **{"base": _fields, "rows": _list_of(_row, "a list of rows, as in `rows: [{T: 1K}]`")},
-    **{"axes": _axes, "seeds": _any, "analysis": _names, "one_noise": _flag},
+    **{"axes": _axes, "seeds": _any, "analysis": _names},
     "measure": _mapping_of(_measurement, "nll: {metric: nll}"),
 }
 SCALE = {

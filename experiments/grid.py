@@ -156,9 +156,8 @@ def expand(request: Request) -> Grid:
         configs = [replace(config, seed=seed) for _, config, _ in ready]
         runs = [RowRun(row, digest(c), c) for (row, _, _), c in zip(ready, configs)]
         for (row, _, asked), own in zip(ready, runs):
-            if not grid.get("one_noise"):
-                asked = of_seed(asked, seed)
-            cells.append(Cell(row, seed, own.config, own.id, with_partners(asked, own, runs)))
+            asked = with_partners(of_seed(asked, seed), own, runs)
+            cells.append(Cell(row, seed, own.config, own.id, asked))
     if grid.get("measure") and not any(cell.measurements for cell in cells):
         raise Refused(f"nothing that {request.grid} measures has a meaning with these settings")
     _refuse_twins(cells)
