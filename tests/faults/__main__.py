@@ -5,7 +5,8 @@
   faults=N      ends after so many interruptions
   hours=H       or after so many hours; both: whichever comes first
   seed=N        which faults come in which order; the same again with the same seed
-  lanes=N       grids at a time, each on a core of its own
+  lanes=N       grids at a time, each on a core of its own; in the last fifth of the campaign one
+                grid has all cores, so that its workers help each other
   launchers=N   so many launches on a grid of 30 cells at the same time, once; 0: none
   cold=N        each N-th round and what is left alone start their processes as people do, the
                 others fork them from one that has everything imported (warm.py); 0: fork all
@@ -44,6 +45,7 @@ from warm import Warm  # noqa: E402
 from experiments.board import duration  # noqa: E402
 
 OF_ROUND = 12  # faults until a grid may come to its end
+ALONE = 0.8  # share of the campaign in which each grid has a core of its own, and one worker
 
 
 @dataclass
@@ -60,16 +62,20 @@ class Soak:
     wrong: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def lane(self, number: int, lanes: int, grid: Grid, rounds: Iterator[int]) -> None:
-        """Round after round, on one core where the system can keep a thread to it."""
+    def lane(
+        self, number: int, lanes: int, grid: Grid, rounds: Iterator[int], share: float
+    ) -> None:
+        """Rounds until this share of the campaign is done; of several lanes each has one core,
+        where the system can keep a thread to it."""
         if lanes > 1 and hasattr(os, "sched_setaffinity"):
             mine = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {mine[number % len(mine)]})
-        turn, deck = islice(faults(self.seed), number, None, lanes), deque()
+        seed = self.seed if share < 1 else self.seed + 1
+        turn, deck = islice(faults(seed), number, None, lanes), deque()
         server, quick = Warm(), copy(grid)
         quick.how = server.start
         try:
-            while (left := self.left()) > 0:
+            while (left := self.left(share)) > 0:
                 deck.extend(islice(turn, max(0, OF_ROUND + 4 - len(deck))))
                 limit, n = min(OF_ROUND, -(-left // lanes)), next(rounds)
                 how = grid if self.cold and n % self.cold == self.cold - 1 else quick
@@ -77,10 +83,10 @@ class Soak:
         finally:
             server.close()
 
-    def left(self) -> int:
-        """Interruptions that are still to come."""
-        over = time.monotonic() - self.began > 3600 * self.hours
-        return 0 if over else self.wanted - len(self.records)
+    def left(self, share: float) -> int:
+        """Interruptions that are still to come of this share of them all."""
+        over = time.monotonic() - self.began > 3600 * self.hours * share
+        return 0 if over else round(self.wanted * share) - len(self.records)
 
     def add(self, round: Round) -> None:
         """Keeps what a round has found, and removes its folder if that is nothing."""
@@ -141,9 +147,11 @@ def main(words: list[str]) -> int:
     soak.began, rounds = time.monotonic(), count()
     with ThreadPoolExecutor(given["lanes"]) as pool:
         everyone = range(given["lanes"])
-        lanes = [pool.submit(soak.lane, i, len(everyone), grid, rounds) for i in everyone]
+        rest = (len(everyone), grid, rounds, ALONE)
+        lanes = [pool.submit(soak.lane, i, *rest) for i in everyone]
     for lane in lanes:
         lane.result()
+    soak.lane(0, 1, grid, rounds, 1.0)
     grid.how = server.start
     for n, (phase, moment) in enumerate(overtaken.CASES):
         fault = Fault(n, "SIGSTOP, SIGCONT", "worker", phase, moment)
