@@ -5,7 +5,7 @@ is decided.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -140,6 +140,12 @@ def verdict(claim: Claim, results: Results | None, scale: str) -> Verdict:
     return judge(parts)
 
 
+def _at_laptop_scale(results: Results) -> str:
+    """The command of a study at the scale that it has without scale=."""
+    words = tuple(w for w in results.request.words if not w.startswith("scale="))
+    return replace(results, request=replace(results.request, words=words)).command
+
+
 def evaluate(
     request: Request, numbers: list[int] | None = None, fall_back: bool = True
 ) -> list[Judged]:
@@ -156,7 +162,13 @@ def evaluate(
             words = [*of_results(request.words), f"grid={claim.grid}"]
             studies[claim.grid] = load(parse(words), fall_back)
         results = studies[claim.grid]
-        command = results.command if results else f"python analysis/claims.py claim={claim.number}"
-        found.append((claim, verdict(claim, results, request.scale), command, results))
+        judged = verdict(claim, results, request.scale)
+        if not results:
+            command = f"python analysis/claims.py claim={claim.number}"
+        elif judged.word == verdicts.NOT_MEASURED and judged.reason != results.command:
+            command = _at_laptop_scale(results)  # which leaves nothing out
+        else:
+            command = results.command
+        found.append((claim, judged, command, results))
     words = holm([judged for _, judged, _, _ in found])
     return [Judged(*one[:2], word, *one[2:]) for one, word in zip(found, words)]

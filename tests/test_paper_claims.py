@@ -269,9 +269,13 @@ def test_a_claim_about_the_papers_data_waits_for_its_scale(folder, tmp_path):
     assert [part.high for part in found.verdict.parts] == [0, 0]  # ratios below 1, both objectives
 
 
-def test_a_scale_that_leaves_points_out_says_so(folder):
-    found = judged(folder, 30, words=["scale=smoke"]).verdict
-    assert found.word == NOT_MEASURED and "scale smoke leaves out" in found.reason
+def test_a_scale_that_leaves_points_out_says_so_and_which_command_has_them(folder):
+    found = judged(folder, 30, words=["scale=smoke"])
+    assert found.verdict.word == NOT_MEASURED and "smoke leaves out" in found.verdict.reason
+    assert "grid=sampling_steps" in found.command and "scale=" not in found.command
+    # What is merely not run yet is run at the scale that was asked for.
+    found = judged(folder, 8, words=["scale=smoke"])
+    assert found.verdict.word == NOT_MEASURED and "scale=smoke" in found.command
 
 
 def test_what_chance_may_have_decided_does_not_survive_the_correction(folder):
