@@ -58,3 +58,23 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
     at = np.arange(len(values))
     first, last = np.maximum(0, at - width), np.minimum(len(values), at + width + 1)
     return (total[last] - total[first]) / (last - first)
+
+
+def crossing(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """Where along the training the second curve comes below the first to stay, in words.
+
+    Between two points by a straight line; `x` is the share of the training done.
+    """
+    both = first.merge(second, on="x", suffixes=("_1", "_2"))
+    ahead = (both["mean_2"] - both["mean_1"]).to_numpy(float)
+    if not len(ahead):
+        return "not measured"
+    if ahead[-1] >= 0:
+        trend = "closing" if len(ahead) > 1 and ahead[-1] < ahead[-2] else "not closing"
+        return f"not yet, {ahead[-1]:.2g} above and {trend}"
+    above = np.flatnonzero(ahead >= 0)
+    if not len(above):
+        return f"before {both['x'].iloc[0]:g}"
+    i = above[-1]
+    x, share = both["x"].to_numpy(float), ahead[i] / (ahead[i] - ahead[i + 1])
+    return f"at {x[i] + share * (x[i + 1] - x[i]):.2f}"

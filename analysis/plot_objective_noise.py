@@ -24,6 +24,10 @@ from experiments.overrides import parse
 from experiments.records import log_of
 
 WIDTH = 3  # logged values to either side that the smooth line averages
+LEARNING_CURVES = (
+    f"the bound on training batches, each value a mean over {parse([]).housekeeping.log_every} "
+    f"steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds."
+)
 
 
 def style(words: dict) -> dict:
@@ -43,9 +47,9 @@ def learning_curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray] | None:
     return np.array([entry["step"] for entry in whole[0]]), values.mean(0)
 
 
-def draw(results: Results, above: Axes, below: Axes) -> dict:
-    """Both panels; the noise scale's points of each row."""
-    found, lines = {}, results.of("noise")
+def draw(results: Results, measurement: str, bounds: Axes, along: Axes) -> dict:
+    """The learning curves, and a measurement along the training; its points of each row."""
+    found, lines = {}, results.of(measurement)
     for row, words in enumerate(results.grid.rows):
         mine = lines[lines["row"] == row]
         label, look = f"{words['objective']}, {words['timesteps']} t", style(words)
@@ -53,29 +57,27 @@ def draw(results: Results, above: Axes, below: Axes) -> dict:
         if curve is not None:
             step, bits = curve
             plain = {"color": look["color"], "linestyle": look["linestyle"]}
-            above.plot(step, bits, **plain, alpha=0.35, linewidth=0.6)
-            above.plot(step, curves.smoothed(bits, WIDTH), **plain, label=label)
-        found[label] = curves.points(results, "noise", row, "at")
+            bounds.plot(step, bits, **plain, alpha=0.35, linewidth=0.6)
+            bounds.plot(step, curves.smoothed(bits, WIDTH), **plain, label=label)
+        found[label] = curves.points(results, measurement, row, "at")
         steps = mine["config"].iloc[0].optim.steps
-        curves.draw(below, found[label].assign(x=found[label]["x"] * steps), None, **look)
-    above.set(yscale="log", ylabel="bound (bits/dim)")
-    if above.lines:
-        above.legend(fontsize=6)
-    below.set(yscale="log", xlabel="training step", ylabel="gradient noise scale (images)")
+        curves.draw(along, found[label].assign(x=found[label]["x"] * steps), None, **look)
+    bounds.set(yscale="log", ylabel="bound (bits/dim)")
+    if bounds.lines:
+        bounds.legend(fontsize=6)
+    along.set(xlabel="training step")
     return found
 
 
 def main(words: list[str]) -> None:
     results = measured(words, "noise", grid="objective_noise")
     figure, (above, below) = subplots(4.4, nrows=2, sharex=True)
-    found = draw(results, above, below)
+    found = draw(results, "noise", above, below)
+    below.set(yscale="log", ylabel="gradient noise scale (images)")
     settings = results.of("noise")["settings"].iloc[0]
-    every = parse([]).housekeeping.log_every
     caption = (
-        f"Above: the bound on training batches, each value a mean "
-        f"over {every} steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds. "
-        f"Below: noise scale tr(Sigma)/|G|^2 from {settings.images} images in batches of "
-        f"{settings.batch}, mean and standard error over seeds."
+        f"Above: {LEARNING_CURVES} Below: noise scale tr(Sigma)/|G|^2 from {settings.images} "
+        f"images in batches of {settings.batch}, mean and standard error over seeds."
     )
     nll = {
         label: curves.points(results, "nll", row, "measurement") for row, label in enumerate(found)

@@ -9,7 +9,6 @@ iterations.
 takes the same words as experiments/run.py.
 """
 
-import numpy as np
 import pandas as pd
 
 from analysis import curves
@@ -36,26 +35,6 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def crossing(curves_of: list[pd.DataFrame]) -> str:
-    """Where along the training the second curve comes below the first to stay, in words.
-
-    Between two points by a straight line; `x` is the share of the training done.
-    """
-    both = curves_of[0].merge(curves_of[1], on="x", suffixes=("_1", "_2"))
-    ahead = (both["mean_2"] - both["mean_1"]).to_numpy(float)
-    if not len(ahead):
-        return "not measured"
-    if ahead[-1] >= 0:
-        trend = "closing" if len(ahead) > 1 and ahead[-1] < ahead[-2] else "not closing"
-        return f"not yet, {ahead[-1]:.2g} above and {trend}"
-    above = np.flatnonzero(ahead >= 0)
-    if not len(above):
-        return f"before {both['x'].iloc[0]:g}"
-    i = above[-1]
-    x, share = both["x"].to_numpy(float), ahead[i] / (ahead[i] - ahead[i + 1])
-    return f"at {x[i] + share * (x[i + 1] - x[i]):.2f}"
-
-
 def main(words: list[str]) -> None:
     results = measured(words, grid="training_length")
     figure, panels = subplots(2.4, 6.8, ncols=2)
@@ -68,7 +47,7 @@ def main(words: list[str]) -> None:
             look = line(words["objective"])
             curves.draw(axes, curve.assign(x=curve["x"] * steps), words["objective"], **look)
         axes.set(xlabel="training step", ylabel=label)
-        crossings[name] = crossing(list(found.values()))
+        crossings[name] = curves.crossing(*found.values())
         ats = sorted(set(results.of(name)["at"]))
         title = f"{label} by the share of the training done"
         tables.append((title, curves.table(found, ats, digits)))

@@ -8,12 +8,21 @@ from matplotlib.colors import to_rgb
 from test_studies import WORDS, run, write
 from test_studies import results as results
 
-from analysis import plot_axes, plot_ema_dropout, plot_learned_v, plot_samples, plot_sampling_steps
+from analysis import (
+    plot_axes,
+    plot_ema_dropout,
+    plot_learned_v,
+    plot_longer_training,
+    plot_samples,
+    plot_sampling_steps,
+)
 from analysis.load import load
 from analysis.samples import drawn
 from analysis.tables import described, notes
 from core.errors import Refused
 from experiments.overrides import parse
+
+SCRIPTS = (plot_axes, plot_ema_dropout, plot_learned_v, plot_longer_training, plot_samples)
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def published(monkeypatch):
     def keep(results, figure, caption, *rest, **named) -> None:
         found.append((figure, caption))
 
-    for script in (plot_axes, plot_ema_dropout, plot_learned_v, plot_samples):
+    for script in SCRIPTS:
         monkeypatch.setattr(script, "publish", keep)
     return found
 
@@ -108,6 +117,15 @@ def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(re
     assert (results / "figures" / "vlb_terms.single.smoke.png").exists()
     with pytest.raises(Refused, match="several bounds"):  # of networks that are half trained, too
         run("plot_vlb_terms", "training_length", results)
+
+
+@pytest.mark.parametrize(
+    "steps, words", [(20, "after the end of the training"), (5000, "after 0.5 of the training")]
+)
+def test_importance_sampling_sets_in_when_every_timestep_was_drawn_ten_times(results, steps, words):
+    """Ten times 4,000 draws, of 16 a step."""
+    asked = parse(["grid=longer_training", *WORDS, f"optim.steps={steps}"], results=results)
+    assert plot_longer_training.set_in(load(asked)) == words
 
 
 # Linear RGB -> XYZ over the white of D65; Machado et al. 2009: what a red-blind eye makes of RGB.

@@ -47,3 +47,26 @@ def test_a_table_of_curves_shows_holes():
         "1": ["0.50 ± 0.01", "0.50 ± 0.01"],
         "2": ["0.25", "—"],
     }
+
+
+@pytest.mark.parametrize(
+    "second, words",
+    [
+        ([3.0, 2.0, 0.5], "at 0.38"),  # 1 above at 0.25, 1 below at 0.5
+        ([1.0, 2.0, 0.5], "before 0.25"),
+        ([1.0, 3.5, 0.5], "at 0.75"),  # to stay: what was before does not count
+        ([3.0, 3.5, 0.7], "at 0.81"),
+        ([4.0, 3.5, 1.2], "not yet, 0.2 above and closing"),
+        ([4.0, 3.1, 1.2], "not yet, 0.2 above and not closing"),
+    ],
+)
+def test_where_a_curve_comes_below_another_to_stay(second, words):
+    x, first = [0.25, 0.5, 1.0], [2.0, 3.0, 1.0]
+    found = [pd.DataFrame({"x": x, "mean": y}) for y in (first, second)]
+    assert curves.crossing(*found) == words
+    assert curves.crossing(found[0][:0], found[1]) == "not measured"
+
+
+def test_no_crossing_is_told_without_common_points():
+    found = [pd.DataFrame({"x": [x], "mean": [1.0]}) for x in (0.5, 1.0)]
+    assert curves.crossing(*found) == "not measured"
