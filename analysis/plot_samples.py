@@ -1,4 +1,4 @@
-"""Figures 9, 14 and 18 to 31: images drawn from the same noise, one line for each model or K.
+"""Figures 9, 14 and 18 to 31: images from the same starting noise, a line for each model or K.
 
 What to look for: column by column, what a schedule, an objective or fewer steps change in an image
 that begins with the same noise.
@@ -19,24 +19,26 @@ from core.errors import Refused
 from experiments.overrides import parse
 
 COLUMNS = 10  # as many as the data have classes, which are drawn in turn
+MOST = 24  # lines of a figure
 
 
 def lines(results: Results) -> dict[str, pd.Series]:
     """What a line shows -> its measurement: the first seed's sets of the fully trained networks.
 
-    Where a grid varies both rows and samplers, only the samplers of its last row.
+    Where rows and samplers vary, and there are more than MOST of both, only those of the last row.
     """
     frame = results.frame
     mine = frame[[getattr(s, "sampler", None) is not None for s in frame["settings"]]]
     mine = mine[[s.at == 1 and s.sampler.stride != "quadratic" for s in mine["settings"]]]
     mine = mine[(mine["seed"] == results.grid.seeds[0]) & (mine["measurement"] != "stride")]
     axes = [a for a in ("sampler.steps", "sampler.skip") if a in mine and mine[a].nunique() > 1]
-    if axes:
+    if axes and len(mine) > MOST:
         mine = mine[mine["row"] == mine["row"].max()]
+    rows = mine["row"].nunique()
     found = {}
     for _, one in mine.iterrows():
-        words = results.grid.cells[one["row"]].named
-        names = [f"{axis.split('.')[1]} {one[axis]:g}" for axis in axes] or words
+        words = results.grid.cells[one["row"]].named if rows > 1 or not axes else []
+        names = [*words, *(f"{axis.split('.')[1]} {one[axis]:g}" for axis in axes)]
         both = one["measurement"].removeprefix("fd").strip("_")
         found[" ".join([*names, *([f"({both})"] if both else [])])] = one
     return found
@@ -55,9 +57,11 @@ def main(words: list[str]) -> None:
         axes.text(-0.02, 0.5, name, transform=axes.transAxes, ha="right", va="center", size=6)
     settings = next(iter(shown.values()))["settings"]
     steps = "" if "steps" in next(iter(shown)) else f", {settings.sampler.steps or 'all'} steps"
+    row = {one["row"] for one in shown.values()}
+    of = f" of {results.grid.cells[row.pop()].words}" if len(row) == 1 else ""
     caption = (
-        f"{results.grid.title} ({results.grid.paper}): images of seed "
-        f"{results.grid.seeds[0]} from the same noise in each column{steps}; not chosen."
+        f"{results.grid.title} ({results.grid.paper}): images{of}, seed {results.grid.seeds[0]}, "
+        f"from the same starting noise in each column{steps}; not chosen."
     )
     publish(results, figure, caption, [], "samples")
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Results
+from analysis.plot_model_mix import every_term
 from analysis.plot_model_size import compute
 from analysis.plot_vlb_terms import Terms, terms
 from analysis.powerlaw import fit
@@ -85,6 +86,10 @@ def _terms(lines: pd.DataFrame) -> Terms:
 
 def bound_between(results: Results, lines: pd.DataFrame, first: float, last: float) -> float:
     """What the steps from `first` T to `last` T carry of the bound, bits/dim."""
+    one = lines.iloc[0]
+    if one["settings"].estimator == "full" and one["arrays"] is not None:
+        each = every_term(one["arrays"])
+        return float(each[round(first * len(each)) : round(last * len(each))].sum())
     found = _terms(lines)
     share = found.share_up_to(round(last * found.T)) - found.share_up_to(round(first * found.T))
     return share * found.bound

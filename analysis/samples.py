@@ -16,17 +16,19 @@ def drawn(results: Results, row: int, measurement: str = "") -> Path | None:
     return next(iter(lines[mine & (lines["metric"] == "frechet")]["arrays"].dropna()), None)
 
 
-def beside(shown: dict[str, Path | None], columns: int, width: float) -> Figure:
-    """A panel of columns x columns images for each title; without a file it stays empty.
+def beside(shown: dict[str, tuple[Path | None, str]], columns: int, width: float) -> Figure:
+    """A panel of columns x columns images for each title; it stays empty where there are none.
 
-    shown: title -> arrays of a Frechet distance. width: of the figure, in inches.
+    shown: title -> arrays of a Frechet distance, and which of them: `samples`, or `low`, what an
+    enlarging network was given. width: of the figure, in inches.
     """
     figure, panels = subplots(width / len(shown) + 0.2, width, ncols=len(shown), squeeze=False)
-    for axes, (title, path) in zip(panels[0], shown.items()):
+    for axes, (title, (path, name)) in zip(panels[0], shown.items()):
         axes.set_axis_off()
         axes.set_title(title)
-        if path is not None:
-            axes.imshow(tiled(read_arrays(path, samples=4)["samples"], columns), cmap="gray")
+        arrays = {} if path is None else read_arrays(path, samples=4)
+        if name in arrays:
+            axes.imshow(tiled(arrays[name], columns), cmap="gray")
     return figure
 
 

@@ -26,7 +26,12 @@ PAPER = {
     "large": "Improved Diffusion large",
 }
 COLUMNS = {"frechet": 2, "precision": 3, "recall": 3}  # digits
-PRINTED = {"FID": "fid50k", "precision": "precision_k5", "recall": "recall_k5"}
+PRINTED = {
+    "weights, M": "params_M",
+    "FID": "fid50k",
+    "precision": "precision_k5",
+    "recall": "recall_k5",
+}
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -42,7 +47,7 @@ def table(results: Results) -> pd.DataFrame:
         gan = config.objective.name == "gan"
         line = {
             "model": words["model"],
-            "weights": f"{cost.drawing.parameters / 1e6:.2f} M",
+            "weights": f"{cost.parameters / 1e6:.2f} M",
             "training": f"{cost.flops / 1e15:.3g} PFLOP",
             "evaluations per image": str(1 if gan else settings.sampler.steps),
         }
@@ -50,9 +55,9 @@ def table(results: Results) -> pd.DataFrame:
             column = results.fd_short if key == "frechet" else key
             values = pd.Series([r.get(key) for r in mine["result"]], dtype=float)
             line[column] = number(values.mean(), values.sem(), digits)
-        name = PAPER[words["model"]]
         for column, metric in PRINTED.items():
-            line[f"paper's {column}"] = printed(table_or_figure="table4", model=name, metric=metric)
+            where = {"table_or_figure": "table4", "model": PAPER[words["model"]]}
+            line[f"paper's {column}"] = printed(**where, metric=metric)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -60,14 +65,15 @@ def table(results: Results) -> pd.DataFrame:
 def main(words: list[str]) -> None:
     results = measured(words, "fd", grid="gan_comparison")
     frame, rows = results.of("fd"), enumerate(results.grid.rows)
-    shown = {words["model"]: drawn(results, row, "fd") for row, words in rows}
+    shown = {words["model"]: (drawn(results, row, "fd"), "samples") for row, words in rows}
     settings, result = frame["settings"].iloc[0], frame["result"].dropna().iloc[-1]
     caption = (
         f"Class-conditional. {results.fd}, and precision and recall of {settings.neighbours} "
         f"nearest neighbours in the same features, of {settings.images} images, beside "
         f"{result.get('real_images', settings.images)} real ones for the latter two; mean and "
-        "standard error over seeds. The GAN's weights are its generator's, its training has both "
-        "networks. The paper's columns: ImageNet 64, 50K images, Inception features. Images of the "
+        "standard error over seeds. The GAN's weights and training are those of both networks; of "
+        "operations a multiplication and an addition count as two. The paper's columns: ImageNet "
+        "64, 50K images, Inception features, 250 steps. Images of the "
         "first seed, of the same classes in each place."
     )
     figure = beside(shown, 6, 1.5 * COLUMN)

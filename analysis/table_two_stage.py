@@ -17,26 +17,36 @@ from analysis.publish import publish
 from analysis.samples import beside, drawn
 from core.command import start
 
+RIVALS = ("VQ-VAE-2 two-stage", "BigGAN", "BigGAN-deep")  # of the paper, at ImageNet 256
 # Row of the grid, measurement, and the paper's name for the model.
 LINES = {"one stage": (0, "fd", "single-stage"), "two stages": (2, "fd_two", "two-stage")}
 
 
 def table(results: Results) -> pd.DataFrame:
-    """A line for one stage and one for two: "mean ± s.e." of FD, and the paper's FID."""
+    """A line for one stage and one for two, "mean ± s.e." of FD and the paper's FID; and those
+    that the paper compares with."""
     lines = []
     for name, (row, measurement, paper) in LINES.items():
         found = curves.words_of(curves.points(results, measurement, row, "measurement"), 2)
         ours = (found or [curves.HOLE])[0]
         fid = printed(table_or_figure="table5", model=f"Improved Diffusion {paper}")
         lines.append({"": name, results.fd_short: ours, "ImageNet 256 FID (paper)": fid})
+    for model in RIVALS:
+        fid = printed(table_or_figure="table5", model=model)
+        lines.append({"": model, results.fd_short: curves.HOLE, "ImageNet 256 FID (paper)": fid})
     return pd.DataFrame(lines)
 
 
 def main(words: list[str]) -> None:
     results = measured(words, grid="two_stage")
-    shown = {name: drawn(results, row, measured) for name, (row, measured, _) in LINES.items()}
     settings = results.of("fd")["settings"].iloc[0]
     low = next(r["config"].data.low for _, r in results.of("fd_two").iterrows())
+    two = drawn(results, 2, "fd_two")
+    shown = {
+        "one stage": (drawn(results, 0, "fd"), "samples"),
+        f"two stages: {low}x{low}": (two, "low"),
+        "then enlarged": (two, "samples"),
+    }
     caption = (
         f"Class-conditional networks; two stages: images of {low}x{low} pixels, then enlarged. "
         f"{results.fd} of {settings.images} images in {settings.sampler.steps or 'all'} steps of "
@@ -45,7 +55,7 @@ def main(words: list[str]) -> None:
         f"{'' if results.fd_short == 'FID' else ' and other features'}. Images of the first seed, "
         "of the same classes."
     )
-    figure = beside(shown, 5, COLUMN)
+    figure = beside(shown, 5, 1.5 * COLUMN)
     publish(results, figure, caption, [("One stage and two", table(results))])
 
 

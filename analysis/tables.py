@@ -149,6 +149,7 @@ def notes(results: Results) -> list[str]:
     if results.request.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in results.request.overrides.items())
         lines.append(f"Changed on the command line: {changed}.")
+    lines.append(_counted(results))
     commits = {c[:10] for c in frame["commit"].dropna()}
     if len(commits) > 1:
         lines.append(f"Measured by several commits: {', '.join(sorted(commits))}.")
@@ -168,17 +169,28 @@ def notes(results: Results) -> list[str]:
 
 
 def described(results: Results) -> str:
-    """What a study's numbers are, whatever it measures: units, images, steps of the sampler."""
+    """What a study's numbers are, whatever it measures."""
+    return (
+        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split. "
+        "Mean and standard error over seeds."
+    )
+
+
+def _counted(results: Results) -> str:
+    """Of each measurement the images, the sampler's steps, and a single number's own error."""
     parts = []
     for name, lines in results.frame.groupby("measurement", sort=False):
         part = f"{name}: {_each(s.images for s in lines['settings'])} images"
         samplers = [s.sampler for s in lines["settings"] if isinstance(s, Frechet)]
-        steps = f" in {_each(sampler.steps or 'all' for sampler in samplers)} steps"
-        parts.append(part + (steps if samplers else ""))
-    return (
-        f"NLL in bits/dim of test images, {results.fd} of drawn images to the training split; "
-        f"{'; '.join(parts)}. Mean and standard error over seeds."
-    )
+        if samplers:
+            part += f" in {_each(sampler.steps or 'all' for sampler in samplers)} steps"
+        error = lines["standard_error"].mean()
+        parts.append(part + (f" (s.e. {error:.2g})" if np.isfinite(error) else ""))
+    text = f"Measured: {'; '.join(parts)}."
+    if "(s.e." in text:
+        text += " In brackets the standard error over images of a single number, on average; "
+        text += "that of a Frechet distance is by bootstrap."
+    return text
 
 
 def _each(values: Iterable[object]) -> str:

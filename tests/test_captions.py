@@ -52,8 +52,10 @@ def test_means_over_different_numbers_of_seeds_are_said_to_be(results):
 
 def test_a_study_s_numbers_are_described_by_images_and_steps(results):
     write(results, "single")
-    said = described(load(parse(["grid=single", *WORDS], results=results)))
-    assert "nll: 16 images; fd: 80 images in 5 steps" in said and "FD (fashion_cnn)" in said
+    found = load(parse(["grid=single", *WORDS], results=results))
+    said = " ".join(notes(found))
+    assert "nll: 16 images (s.e. 0.5); fd: 80 images in 5 steps (s.e. 0.5)" in said
+    assert "FD (fashion_cnn)" in described(found)
 
 
 def test_the_furthest_v_is_that_of_any_seed(results, published):
@@ -107,7 +109,7 @@ def test_the_images_that_are_shown_are_of_the_first_seed_which_is_named(results,
     found = load(found.request)
     assert drawn(found, 1, "fd") is None and drawn(found, 0, "fd") is not None
     run("plot_samples", "schedule_ablation", results)
-    assert "images of seed 0 from the same noise" in published[0][1]
+    assert "images, seed 0, from the same starting noise in each" in published[0][1]
 
 
 def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(results, capsys):

@@ -94,7 +94,7 @@ def measure_frechet(
     """Frechet distance of drawn images to all of `reference`, with precision and recall if asked.
 
     Where the features' network has spatial ones too, their distance is `sfid`. draws: the network
-    that draws what `trained` enlarges, with the same sampler.
+    that draws what `trained` enlarges, with the same sampler; its first images are kept as `low`.
     """
     channels, size, _ = trained.shape
     features = extractor_of(settings, channels, size, work.housekeeping, trained.device)
@@ -109,8 +109,11 @@ def measure_frechet(
         evaluations = stages * K * len(batches(which, batch))
         how = settings.sampler, settings.variance, settings.seed, batch
         how = *how, lambda: report(next(taken) / evaluations)
-        low = None if draws is None else draw_images(draws, which, *how)
-        return {"images": draw_images(trained, which, *how, low, process()).numpy()}
+        if draws is None:
+            return {"images": draw_images(trained, which, *how, None, process()).numpy()}
+        low = draw_images(draws, which, *how)
+        enlarged = draw_images(trained, which, *how, low, process())
+        return {"images": enlarged.numpy(), "low": low.numpy()}
 
     parts = compute(settings.images, stages * K, part, work)
     if parts is None:
@@ -137,7 +140,10 @@ def measure_frechet(
         real = features_of(features, reference.pixels[: settings.images], tell, "real images")
         precision, recall = precision_recall(real, ours, settings.neighbours)
         numbers |= {"precision": precision, "recall": recall, "real_images": len(real)}
-    return Result(numbers, {"samples": drawn[:SHOWN].numpy()})
+    shown = {"samples": drawn[:SHOWN].numpy()}
+    if draws is not None:
+        shown["low"] = np.concatenate([arrays["low"] for arrays in parts])[:SHOWN]
+    return Result(numbers, shown)
 
 
 def _teller(work: Work, total: int) -> Tell:
