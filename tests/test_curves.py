@@ -1,11 +1,16 @@
 """Curves along an axis, and power laws fitted to them."""
 
+from itertools import product
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import curves
-from analysis.powerlaw import fit, fit_with_interval
+from analysis import curves, plot_model_size
+from analysis.plot_model_size import in_words, laws
+from analysis.powerlaw import PowerLaw, fit
+from analysis.verdicts import Comparison
 
 
 @pytest.mark.parametrize("offset, slope", [(4.0, -0.22), (3.4, -0.17), (0.5, -0.5)])
@@ -16,16 +21,63 @@ def test_the_papers_power_laws_are_found_again(offset, slope):
     assert found.offset == pytest.approx(offset, rel=1e-3)
     assert found.slope == pytest.approx(slope, rel=2e-3) and found.r2 > 0.999999
     assert found(C) == pytest.approx(y, rel=1e-6)
-    assert fit(C, y, offset).slope == pytest.approx(slope, rel=1e-9)
 
 
-def test_the_interval_of_a_slope_holds_it_about_as_often_as_it_says():
-    numbers, C, inside = np.random.default_rng(0), np.geomspace(1, 1000, 24), 0
-    for _ in range(60):
-        y = 2 + np.exp(-0.3 * np.log(C) + 0.05 * numbers.normal(size=len(C)))
-        low, high = fit_with_interval(C, y, offset=2.0).interval
-        inside += low < -0.3 < high
-    assert 48 <= inside <= 60
+@pytest.mark.parametrize("slope", [-0.17, -0.7])
+def test_an_offset_at_its_bound_is_exactly_there(slope):
+    C = np.geomspace(1e12, 1e15, 24)
+    scatter = 1 + 0.05 * np.sin(np.arange(24))
+    for y in ((3e-13 * C) ** slope, (3e-13 * C) ** slope * scatter):
+        found = fit(C, y)
+        assert found.offset == 0 and found.slope == pytest.approx(slope, rel=0.05)
+
+
+def trained(monkeypatch, seeds: int, scatter: float) -> SimpleNamespace:
+    """Results of four widths on y = 2 + C^-0.4; each seed is off by a factor, each point by one."""
+    spent, numbers = (0.3, 0.6, 1.0, 2.1), np.random.default_rng(0)  # C of a whole training
+    monkeypatch.setattr(plot_model_size, "compute", lambda results, row: spent[row])
+    lines = []
+    for seed in range(seeds):
+        off = 0.1 * numbers.normal()
+        for row, at in product(range(4), (0.01, 0.03, 0.1, 0.3, 1.0)):
+            law = (spent[row] * at) ** -0.4 * np.exp(off + scatter * numbers.normal())
+            lines.append({"row": row, "at": at, "seed": seed, "value": 2 + law})
+    frame = pd.DataFrame(lines)
+    return SimpleNamespace(of=lambda name: frame)
+
+
+def test_the_interval_over_seeds_holds_the_planted_law_about_as_often_as_it_says(monkeypatch):
+    found = laws(trained(monkeypatch, seeds=60, scatter=0.01), "fd")
+    assert len(found) == 60
+    for true, values in ((-0.4, [one.slope for one in found]), (2, [one.offset for one in found])):
+        groups = [Comparison(one).interval for one in np.reshape(values, (20, 3))]
+        assert 16 <= sum(low < true < high for low, high in groups) <= 20
+        assert np.median([high - low for low, high in groups]) < 0.2 * abs(true)
+
+
+def test_a_single_seed_shows_no_interval_and_one_with_a_hole_no_law(monkeypatch):
+    results = trained(monkeypatch, seeds=2, scatter=0.01)
+    assert "(" in in_words(laws(results, "fd"), -0.22, 4)["slope"]
+    results.of("fd").loc[39, "value"] = np.nan
+    said = in_words(laws(results, "fd"), -0.22, 4)
+    assert said["seeds"] == "1" and not any("(" in cell for cell in said.values())
+    assert float(said["slope"]) == pytest.approx(-0.4, abs=0.05)
+    results.of("fd").loc[0, "value"] = np.nan
+    assert laws(results, "fd") == []
+
+
+def test_laws_are_told_by_their_mean_over_seeds_and_student_s_interval():
+    found = [PowerLaw(*law) for law in ((0, 1, -0.5, 0.9), (0, 1, -0.4, 0.7), (1, 1, -0.3, 0.8))]
+    # Of three seeds t = 4.303; their standard errors are 0.1 / sqrt(3) and 1 / 3.
+    assert in_words(found, -0.22, 4) == {
+        "slope": "-0.40 (-0.65 to -0.15)",
+        "the paper's slope": "-0.22",
+        "offset": "0.33 (-1.10 to 1.77), at its bound in 2 of 3 seeds",
+        "the paper's offset": "4.00",
+        "R² of log": "0.800",
+        "seeds": "3",
+    }
+    assert in_words(found[:2], -0.22, 4)["offset"] == "0.00, at its bound"
 
 
 def test_a_power_law_needs_points():
