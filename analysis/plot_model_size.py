@@ -65,7 +65,7 @@ def in_words(found: list[PowerLaw], slope: float, offset: float) -> dict[str, st
         "the paper's slope": f"{slope:.2f}",
         "offset": _over_seeds([one.offset for one in found]) + share,
         "the paper's offset": f"{offset:.2f}",
-        "R² of log": f"{np.mean([one.r2 for one in found]):.3f}",
+        "R² of log y": f"{np.mean([one.r2 for one in found]):.3f}",
         "seeds": str(len(found)),
     }
 
@@ -114,9 +114,8 @@ def main(words: list[str]) -> None:
         "three forward passes per image, a multiplication and an addition counted as one. Mean "
         f"and standard error over seeds. FD in {fd.sampler.steps or 'all'} steps. Power laws with "
         "an offset are fitted to each seed's points of all widths, where it has all of them; in "
-        "brackets the 95 % interval of Student's t over these seeds' fits, none with one seed. An "
-        "offset is at least 0, its bound; least squares in log(y - offset) lean to small ones "
-        "where points scatter. Dotted: the mean of these seeds' laws."
+        "brackets the 95 % interval of Student's t over these seeds' fits, none with one seed. "
+        "Dotted: the mean of these seeds' laws."
     )
     publish(results, figure, caption, tables)
 

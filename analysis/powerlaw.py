@@ -8,7 +8,7 @@ from scipy.optimize import least_squares
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A fit; offset in the unit of y, log_b of 1 / C; r2: of log(y - offset)."""
+    """A fit; offset in the unit of y, log_b of 1 / C; r2: of log y."""
 
     offset: float
     log_b: float
@@ -21,31 +21,28 @@ class PowerLaw:
 
 
 def fit(C: np.ndarray, y: np.ndarray) -> PowerLaw:
-    """By least squares in log(y - offset), over offsets from 0, their bound, to the least y.
+    """By least squares in log y, over offsets from 0, their bound, to the least y.
 
-    Both arrays [n], n >= 4, positive. Raises ValueError for fewer points.
+    Not in log(y - offset), whose spread depends on the offset: where points scatter its least sum
+    of squares is at an offset near 0, whatever the true one. Both arrays [n], n >= 4, positive.
+    Raises ValueError for fewer points.
     """
     if len(C) < 4:
         raise ValueError("a power law with an offset needs at least four points")
+    x, log_y = np.log(C) - np.log(C).mean(), np.log(y)
 
-    # Over fractions of the smallest y: the sum of squares in log y has one valley there.
-    def error(fraction: np.ndarray) -> np.ndarray:
-        share = 1 / (1 + np.exp(-fraction[0]))
-        return _line(C, y, share * y.min())[2]
+    def residuals(law: np.ndarray) -> np.ndarray:
+        share, level, slope = law
+        return np.logaddexp(np.log(share * y.min()), level + slope * x) - log_y
 
-    starts = [least_squares(error, [start]) for start in (-4.0, 0.0, 2.0)]
-    best = min(starts, key=lambda found: found.cost)
-    offset = float(y.min() / (1 + np.exp(-best.x[0])))
-    if (_line(C, y, 0.0)[2] ** 2).sum() / 2 <= best.cost * (1 + 1e-6):
-        offset = 0.0  # the sigmoid only comes near to it
-    slope, log_b, residuals = _line(C, y, offset)
-    spread = np.log(y - offset)
-    r2 = 1 - (residuals**2).sum() / ((spread - spread.mean()) ** 2).sum()
-    return PowerLaw(offset, log_b, slope, float(r2))
-
-
-def _line(C: np.ndarray, y: np.ndarray, offset: float) -> tuple[float, float, np.ndarray]:
-    """Slope, log b and residuals of log(y - offset) = slope (log b + log C)."""
-    slope, intercept = np.polyfit(np.log(C), np.log(y - offset), 1)
-    residuals = np.log(y - offset) - (slope * np.log(C) + intercept)
-    return float(slope), float(intercept / slope), residuals
+    bounds = [(1e-12, -np.inf, -np.inf), (1, np.inf, np.inf)]
+    starts = [(s, *np.polyfit(x, np.log(y - s * y.min()), 1)[::-1]) for s in (0.1, 0.5, 0.9)]
+    found = [least_squares(residuals, start, bounds=bounds, x_scale="jac") for start in starts]
+    best = min(found, key=lambda one: one.cost)
+    share, (level, slope) = 0.0, np.polyfit(x, log_y, 1)[::-1]
+    left = level + slope * x - log_y
+    if (left**2).sum() > 2 * best.cost * (1 + 1e-6):
+        (share, level, slope), left = best.x, best.fun
+    r2 = 1 - (left**2).sum() / ((log_y - log_y.mean()) ** 2).sum()
+    log_b = level / slope - np.log(C).mean()
+    return PowerLaw(float(share * y.min()), float(log_b), float(slope), float(r2))

@@ -17,9 +17,8 @@ import pandas as pd
 
 from analysis.load import Results
 from analysis.plot_model_mix import every_term
-from analysis.plot_model_size import compute
+from analysis.plot_model_size import law
 from analysis.plot_vlb_terms import Terms, terms
-from analysis.powerlaw import fit
 from core.diffusion.schedules import cosine, linear
 from core.training import number
 from experiments.records import log_of
@@ -128,9 +127,7 @@ def late_spread(results: Results, lines: pd.DataFrame) -> float:
 
 def power_law(results: Results, lines: pd.DataFrame, give: str) -> float:
     """`slope` or `r2` of y = offset + (b C)^slope over the points of all widths, C the compute."""
-    of_row = {row: compute(results, row) for row in set(lines["row"])}
-    C = lines["row"].map(of_row).to_numpy(float) * lines["at"].to_numpy(float)
-    return float(getattr(fit(C, lines["value"].to_numpy(float)), give))
+    return float(getattr(law(results, lines), give))
 
 
 def least_variance_ratio(T: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import load as module
-from analysis import quantities
+from analysis import plot_model_size
 from analysis.load import Results, load
 from analysis.quantities import CLOSED, NoSuchPoint, along, value
 from core.config import metric_of
@@ -249,7 +249,7 @@ def test_the_late_bound_is_of_the_second_half_of_the_log(folder, bounds, mean, s
 @pytest.mark.parametrize("slope", [-0.22, -0.5])
 def test_a_planted_power_law_is_found_over_all_widths(folder, monkeypatch, slope):
     C = {0.5: 0.3, 0.75: 0.6, 1.0: 1.0, 1.5: 2.1}  # of a whole training
-    monkeypatch.setattr(quantities, "compute", lambda results, row: list(C.values())[row])
+    monkeypatch.setattr(plot_model_size, "compute", lambda results, row: list(C.values())[row])
 
     def measured(cell, asked):
         spent = C[cell.row["unet.width"]] * asked.axes["at"]
