@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from analysis import all as everything
 from analysis.claims import brief, tally
 from analysis.judging import evaluate
 from analysis.load import REFERENCE, load
@@ -45,6 +46,11 @@ def test_the_readme_shows_the_verdicts_that_the_measurements_give():
     shown = README.read_text()
     assert markdown(brief(judged)) in shown
     assert tally(judged) in shown
+
+
+def test_every_table_and_the_report_are_as_committed_and_nothing_is_missing(capsys):
+    everything.main(["--check"])
+    assert "every table and figure is there, and as committed" in capsys.readouterr().out
 
 
 def test_the_readmes_pictures_are_there():
