@@ -270,6 +270,10 @@ def test_one_network_draws_and_another_enlarges(file, tmp_path):
     result = measure(large.folder, configs[1], how, work, (small.folder, configs[0]))
     assert result.numbers["frechet"] > 0
     assert result.arrays["samples"].shape == (64, 3, 32, 32)
+    alone = replace(how, partner="")
+    drawn = measure(small.folder, configs[0], alone, replace(work, scratch=small.folder / "part"))
+    assert np.array_equal(result.arrays["low"], drawn.arrays["samples"])
+    assert result.arrays["low"].shape == (64, 3, 16, 16)
     nll = measure(small.folder, configs[0], Likelihood(images=3), work)
     assert np.isfinite(nll.numbers["nll"])
 

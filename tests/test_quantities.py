@@ -10,8 +10,10 @@ import pytest
 from analysis import load as module
 from analysis import plot_model_size
 from analysis.load import Results, load
+from analysis.plot_model_mix import every_term, ratios
 from analysis.quantities import CLOSED, NoSuchPoint, along, value
 from core.config import metric_of
+from core.errors import Refused
 from experiments.files import write_json
 from experiments.grid import Grid, expand
 from experiments.overrides import parse
@@ -244,6 +246,52 @@ def test_the_late_bound_is_of_the_second_half_of_the_log(folder, bounds, mean, s
     row = {"objective": "L_vlb", "timesteps": "importance"}
     assert quantity(results, "late_bound", row=row) == pytest.approx(mean, nan_ok=True)
     assert quantity(results, "late_spread", row=row) == pytest.approx(spread, nan_ok=True)
+
+
+def mixed(folder, by_row) -> Results:
+    """model_mix with terms L_t = by_row(row, seed, t)."""
+
+    def one(cell, asked):
+        return {metric_of(asked.settings): 1.0}
+
+    results = made_up(folder, "model_mix", one)
+    for line in results.of("terms").itertuples():
+        path = line.folder / "measurements" / f"{line.measurement_id}.npz"
+        write_terms(path, by_row(line.row, line.seed, np.arange(4001.0)))
+    return load(results.request)
+
+
+def test_where_every_term_is_measured_parts_of_the_bound_are_exact(folder):
+    """No line through the bins of an estimator: the last steps count by themselves."""
+    results = mixed(folder, lambda row, seed, t: np.where(t > 3900, 5.0, 0.001 * (seed + 1)))
+    row = {"of": "terms", "objective": "L_vlb"}
+
+    def between(first, last, seed=0):
+        arguments = {"first": first, "last": last}
+        return value(results, row | {"quantity": "bound_between", "arguments": arguments}, seed)
+
+    assert between(0.975, 1) == pytest.approx(500) == between(0, 1) - between(0, 0.975)
+    assert between(0.1, 0.9, seed=1) == pytest.approx(3200 * 0.002)
+
+
+def test_the_ratio_of_terms_is_each_seeds_own_along_the_chain(folder):
+    """L_hybrid's over L_vlb's: 2 in the first eightieth, 1/2 after it, off by a factor per seed."""
+
+    def by_row(row, seed, t):
+        return (1 + seed) * np.where(t <= 50, 2.0, 0.5) if row == 0 else np.ones(4001)
+
+    found = ratios(mixed(folder, by_row))
+    assert len(found) == 80 and found["x"].iloc[[0, -1]].tolist() == [1 / 160, 159 / 160]
+    assert found["mean"].tolist() == pytest.approx([3.0] + [0.75] * 79)
+    assert found["se"].tolist() == pytest.approx([1.0] + [0.25] * 79)
+
+
+def test_a_bound_that_lacks_a_term_is_not_taken_for_every_one(tmp_path):
+    count = np.ones(4001)
+    count[7] = 0
+    np.savez(tmp_path / "a.npz", t=np.arange(4001), term_sum=count, term_count=count)
+    with pytest.raises(Refused, match="has not every term"):
+        every_term(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("slope", [-0.22, -0.5])

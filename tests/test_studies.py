@@ -161,7 +161,7 @@ def test_everything_is_drawn_and_what_is_missing_is_named(few, results, capsys):
     everything.main([*WORDS, f"results={results}"])
     out = capsys.readouterr().out
     assert "plot_model_mix: nothing is measured yet" in out
-    assert "model_mix: 12 of 12 measurements are missing" in out and "two_stage: " not in out
+    assert "model_mix: 16 of 16 measurements are missing" in out and "two_stage: " not in out
     assert (results / "figures" / "two_stage.smoke.png").exists()
     assert (results / "figures" / "alpha_bar.png").exists()
 
