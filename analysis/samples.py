@@ -16,18 +16,18 @@ def drawn(results: Results, row: int, measurement: str = "") -> Path | None:
     return next(iter(lines[mine & (lines["metric"] == "frechet")]["arrays"].dropna()), None)
 
 
-def beside(shown: dict[str, tuple[Path | None, str]], columns: int, width: float) -> Figure:
+def beside(shown: dict[str, Path | None], columns: int, width: float, low: str = "") -> Figure:
     """A panel of columns x columns images for each title; it stays empty where there are none.
 
-    shown: title -> arrays of a Frechet distance, and which of them: `samples`, or `low`, what an
-    enlarging network was given. width: of the figure, in inches.
+    shown: title -> arrays of a Frechet distance. width: of the figure, in inches. low: the title
+    that shows what an enlarging network was given instead of what was drawn.
     """
     figure, panels = subplots(width / len(shown) + 0.2, width, ncols=len(shown), squeeze=False)
-    for axes, (title, (path, name)) in zip(panels[0], shown.items()):
+    for axes, (title, path) in zip(panels[0], shown.items()):
         axes.set_axis_off()
         axes.set_title(title)
         arrays = {} if path is None else read_arrays(path, samples=4)
-        if name in arrays:
+        if (name := "low" if title == low else "samples") in arrays:
             axes.imshow(tiled(arrays[name], columns), cmap="gray")
     return figure
 

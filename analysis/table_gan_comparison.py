@@ -65,7 +65,7 @@ def table(results: Results) -> pd.DataFrame:
 def main(words: list[str]) -> None:
     results = measured(words, "fd", grid="gan_comparison")
     frame, rows = results.of("fd"), enumerate(results.grid.rows)
-    shown = {words["model"]: (drawn(results, row, "fd"), "samples") for row, words in rows}
+    shown = {words["model"]: drawn(results, row, "fd") for row, words in rows}
     settings, result = frame["settings"].iloc[0], frame["result"].dropna().iloc[-1]
     caption = (
         f"Class-conditional. {results.fd}, and precision and recall of {settings.neighbours} "

@@ -42,11 +42,8 @@ def main(words: list[str]) -> None:
     settings = results.of("fd")["settings"].iloc[0]
     low = next(r["config"].data.low for _, r in results.of("fd_two").iterrows())
     two = drawn(results, 2, "fd_two")
-    shown = {
-        "one stage": (drawn(results, 0, "fd"), "samples"),
-        f"two stages: {low}x{low}": (two, "low"),
-        "then enlarged": (two, "samples"),
-    }
+    small = f"two stages: {low}x{low}"
+    shown = {"one stage": drawn(results, 0, "fd"), small: two, "then enlarged": two}
     caption = (
         f"Class-conditional networks; two stages: images of {low}x{low} pixels, then enlarged. "
         f"{results.fd} of {settings.images} images in {settings.sampler.steps or 'all'} steps of "
@@ -55,7 +52,7 @@ def main(words: list[str]) -> None:
         f"{'' if results.fd_short == 'FID' else ' and other features'}. Images of the first seed, "
         "of the same classes."
     )
-    figure = beside(shown, 5, 1.5 * COLUMN)
+    figure = beside(shown, 5, 1.5 * COLUMN, low=small)
     publish(results, figure, caption, [("One stage and two", table(results))])
 
 
