@@ -13,16 +13,19 @@ from analysis import (
     plot_ema_dropout,
     plot_learned_v,
     plot_longer_training,
+    plot_objective_noise,
     plot_samples,
     plot_sampling_steps,
 )
 from analysis.load import load
+from analysis.plots import subplots
 from analysis.samples import drawn
 from analysis.tables import described, notes
 from core.errors import Refused
 from experiments.overrides import parse
 
-SCRIPTS = (plot_axes, plot_ema_dropout, plot_learned_v, plot_longer_training, plot_samples)
+SCRIPTS = (plot_axes, plot_ema_dropout, plot_learned_v, plot_longer_training)
+SCRIPTS += (plot_objective_noise, plot_samples)
 
 
 @pytest.fixture
@@ -60,6 +63,25 @@ def test_the_furthest_v_is_that_of_any_seed(results, published):
     write(results, "variance_ablation")
     run("plot_learned_v", "variance_ablation", results)
     assert "the furthest -0.20 and 1.30." in published[0][1]
+
+
+@pytest.mark.parametrize("study", ["objective_noise", "longer_training"])
+def test_learning_curves_have_bands_and_a_legend_that_hides_none(study, results, published):
+    write(results, study)
+    run("plot_" + study, study, results)
+    figure, caption = published[0]
+    assert len(figure.axes[0].collections) == 4 and "band of one standard error" in caption
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    covered = legend.get_window_extent()
+    assert not [axes for axes in figure.axes if axes.get_window_extent().overlaps(covered)]
+
+
+def test_the_bounds_of_the_first_steps_do_not_flatten_those_of_the_rest():
+    axes = subplots(2)[1]
+    axes.plot([700.0, 9.0, 3.0, 5.0, 4.0, 4.0])
+    axes.plot([600.0, np.nan, 4.0, 4.0, 6.0, 5.0])
+    assert plot_objective_noise.limits(axes) == pytest.approx((3 / 1.1, 6 * 1.1))
 
 
 def test_a_point_at_zero_is_drawn_too(results, published):

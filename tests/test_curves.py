@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis import curves
+from analysis.plots import subplots
 from analysis.powerlaw import fit, fit_with_interval
 
 
@@ -31,6 +32,18 @@ def test_the_interval_of_a_slope_holds_it_about_as_often_as_it_says():
 def test_a_power_law_needs_points():
     with pytest.raises(ValueError, match="four points"):
         fit(np.array([1.0, 2, 3]), np.array([3.0, 2, 1]))
+
+
+def test_a_band_is_one_standard_error_about_the_mean_and_a_single_seed_has_none():
+    each = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 2.0]])
+    axes = subplots(2)[1]
+    curves.band(axes, np.array([5, 6]), each[:1], color="red")
+    assert not axes.collections and np.isnan(curves.over_seeds(each[:1])[1]).all()
+    curves.band(axes, np.array([5, 6]), each, "three", color="red")
+    assert axes.lines[1].get_ydata() == pytest.approx([2, 2])
+    (filled,) = axes.collections
+    at_5 = [y for x, y in filled.get_paths()[0].vertices if x == 5]
+    assert min(at_5) == pytest.approx(2 - 3**-0.5) and max(at_5) == pytest.approx(2 + 3**-0.5)
 
 
 def test_running_means_keep_length_and_level():
