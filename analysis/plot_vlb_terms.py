@@ -1,8 +1,10 @@
 """Figure 2: the terms of the variational bound against t, for the trained rows.
 
 Above, as in the paper: each term L_t on a log scale. Below: what share of the bound the steps up to
-t carry. What to look for: the first few of thousands of steps hold most of the bound, which is why
-uniformly drawn t make L_vlb so noisy, and why likelihoods with few steps must keep them all.
+t carry.
+
+What to look for: the first few of thousands of steps hold most of the bound, which is why uniformly
+drawn t make L_vlb so noisy, and why likelihoods with few steps must keep them all.
 
     python analysis/plot_vlb_terms.py [grid=NAME] [scale=NAME] [seeds=[0,1,2]] [results=FOLDER] ...
 
@@ -16,10 +18,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis import curves
 from analysis.load import Results, measured, read_arrays
 from analysis.plots import line, save, subplots
 from analysis.script import say_written
-from analysis.tables import in_words
+from analysis.tables import in_words, number
 from core.command import start
 from core.diffusion.likelihood import widening
 from core.errors import Refused
@@ -78,45 +81,73 @@ def _bins(T: int) -> tuple[np.ndarray, np.ndarray]:
     return first, np.append(first[1:] - 1, T)
 
 
+def by_seed(lines: pd.DataFrame, T: int) -> dict[int, Terms]:
+    """`terms` of each seed that has some stored."""
+    found = {seed: terms(mine, T) for seed, mine in lines.groupby("seed")}
+    return {seed: each for seed, each in found.items() if each is not None}
+
+
 def main(words: list[str]) -> None:
     results = measured(words, "nll", grid=GRID)
-    figure, (above, below) = subplots(4.2, nrows=2)
-    caption = draw(results, above, below)
+    if results.of("nll").groupby(["row", "seed"]).size().max() > 1:
+        raise Refused(f"{results.grid.name} measures several bounds of a network: this shows one")
+    figure, panels = subplots(4.2, nrows=2)
+    caption = f"{draw(results, *panels)} {in_words(results)}"
     paths = save(figure, f"vlb_terms.{results.name}", results.written / "figures", caption)
     print(caption)
     say_written(paths)
 
 
 def draw(results: Results, above: Axes, below: Axes) -> str:
-    """Both panels; returns the caption."""
-    lines, shares = results.of("nll"), []
-    if lines.groupby(["row", "seed"]).size().max() > 1:
-        raise Refused(f"{results.grid.name} measures several bounds of a network: this shows one")
+    """Terms of each row's network, in bits/dim, and shares of its bound; returns the caption."""
+    lines, shares, errors = results.of("nll"), [], []
     for row, words in enumerate(results.grid.rows):
         mine = lines[lines["row"] == row]
-        found = terms(mine, mine["config"].iloc[0].diffusion.T)
+        found = list(by_seed(mine, mine["config"].iloc[0].diffusion.T).values())
         label = results.grid.cells[row].words
-        if found is None:
+        if not found:
             shares.append(f"{label}: missing")
             continue
         # T and the schedule decide on the line, the objective on its colour.
         style = line(*reversed([str(word) for word in words.values()]))
         style |= line(str(words.get("objective"))) | {"marker": ""}
         style["linewidth"] = max(1.0, 2.8 - 0.3 * row)  # a covered line shows beside its cover
-        above.plot(found.t / found.T, found.term, **style, label=label)
-        below.plot(found.last / found.T, found.share, **style)
-        percent = 100 * found.share_up_to(max(1, found.T // 100))
-        shares.append(f"{label} {percent:.0f} %")
-    above.set(yscale="log", xlabel="diffusion step $t/T$", ylabel="term $L_t$ (bits/dim)")
+        of_terms, T = np.array([each.term for each in found]), found[0].T
+        curves.band(above, found[0].t / T, of_terms, label, **style)
+        curves.band(below, found[0].last / T, np.array([each.share for each in found]), **style)
+        shares.append(f"{label} {_first_percent(found)}")
+        errors.append(_relative_error(of_terms))
+    above.set(xlabel="diffusion step $t/T$")
     below.set(xscale="log", ylim=(0, 1), xlabel="diffusion step $t/T$")
     below.set(ylabel="share of the bound up to $t$")
-    above.legend(fontsize=6, loc="upper right")
+    above.set(yscale="log", ylabel="term $L_t$ (bits/dim)")
+    if above.lines:
+        above.legend(fontsize=6, loc="upper right")
     return (
         f"Terms of the variational bound on {lines['settings'].iloc[0].images} test images, each "
-        "row with its own variance; mean over seeds. "
-        f"Share of the bound in the first 1 % of the steps: {', '.join(shares)}. "
-        + in_words(results)
+        f"row with its own variance; mean over seeds{_spread(errors)}. Share of the bound in the "
+        f"first 1 % of the steps: {', '.join(shares)}."
     )
+
+
+def _first_percent(found: list[Terms]) -> str:
+    """The share of the bound that the first 1 % of the steps carry, in words."""
+    shares = np.array([100 * each.share_up_to(max(1, each.T // 100)) for each in found])
+    return f"{number(*curves.over_seeds(shares), 1)} %"
+
+
+def _relative_error(of_terms: np.ndarray) -> float:
+    """The largest standard error over seeds of terms [seeds, B], as a share of the term."""
+    mean, error = curves.over_seeds(of_terms)
+    return float(np.max(error[mean > 0] / mean[mean > 0]))
+
+
+def _spread(errors: list[float]) -> str:
+    """What the bands are, if there are any; errors: the relative one of each line."""
+    if not np.isfinite(errors).any():
+        return ""
+    percent = 100 * np.nanmax(errors)
+    return f", in a band of one standard error (above, at most {percent:.2g} % of a term)"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from analysis import (
     plot_objective_noise,
     plot_samples,
     plot_sampling_steps,
+    plot_vlb_terms,
 )
 from analysis.load import load
 from analysis.plots import subplots
@@ -63,6 +64,17 @@ def test_the_furthest_v_is_that_of_any_seed(results, published):
     write(results, "variance_ablation")
     run("plot_learned_v", "variance_ablation", results)
     assert "the furthest -0.20 and 1.30." in published[0][1]
+
+
+def test_v_has_a_band_where_there_are_several_seeds(results, published):
+    write(results, "variance_ablation")
+    run("plot_learned_v", "variance_ablation", results)
+    plot_learned_v.main(["scale=smoke", "seeds=[0]", f"results={results}"])
+    (both, of_both), (one, of_one) = published
+    assert [len(axes.collections) for axes in both.axes] == [1, 1]
+    assert "mean, in a band of one standard error over seeds;" in of_both and "± 0.0 %" in of_both
+    assert not any(axes.collections for axes in one.axes)
+    assert "band" not in of_one and "±" not in of_one
 
 
 @pytest.mark.parametrize("study", ["objective_noise", "longer_training"])
@@ -139,6 +151,20 @@ def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(re
     assert (results / "figures" / "vlb_terms.single.smoke.png").exists()
     with pytest.raises(Refused, match="several bounds"):  # of networks that are half trained, too
         run("plot_vlb_terms", "training_length", results)
+
+
+def test_terms_have_a_band_where_there_are_several_seeds(results, capsys, monkeypatch):
+    write(results, "schedule_ablation")
+    drawn = []
+    monkeypatch.setattr(plot_vlb_terms, "save", lambda figure, *rest: drawn.append(figure) or [])
+    run("plot_vlb_terms", "schedule_ablation", results)
+    said = capsys.readouterr().out
+    assert "over seeds, in a band of one standard error (above, at most 0 % of a term)." in said
+    assert "1K linear L_simple 1.0 ± 0.0 %" in said  # every term is 1
+    plot_vlb_terms.main(["scale=smoke", "seeds=[1]", f"results={results}"])
+    said = capsys.readouterr().out
+    assert "mean over seeds. Share" in said and "1K linear L_simple 1.0 %" in said
+    assert [[len(axes.collections) for axes in f.axes] for f in drawn] == [[6, 6], [0, 0]]
 
 
 @pytest.mark.parametrize(
