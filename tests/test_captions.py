@@ -1,5 +1,6 @@
 """What figures show and say of themselves, drawn from a made-up folder of results."""
 
+import io
 import itertools
 
 import numpy as np
@@ -23,6 +24,7 @@ from analysis.plots import subplots
 from analysis.samples import drawn
 from analysis.tables import described, notes
 from core.errors import Refused
+from experiments.files import write_bytes
 from experiments.overrides import parse
 
 SCRIPTS = (plot_axes, plot_ema_dropout, plot_learned_v, plot_longer_training)
@@ -151,6 +153,9 @@ def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(re
     assert (results / "figures" / "vlb_terms.single.smoke.png").exists()
     with pytest.raises(Refused, match="several bounds"):  # of networks that are half trained, too
         run("plot_vlb_terms", "training_length", results)
+    write(results, "extension_variance")
+    with pytest.raises(Refused, match="several bounds"):  # by variance and by number of steps
+        run("plot_vlb_terms", "extension_variance", results)
 
 
 def test_terms_have_a_band_where_there_are_several_seeds(results, capsys, monkeypatch):
@@ -165,6 +170,27 @@ def test_terms_have_a_band_where_there_are_several_seeds(results, capsys, monkey
     said = capsys.readouterr().out
     assert "mean over seeds. Share" in said and "1K linear L_simple 1.0 %" in said
     assert [[len(axes.collections) for axes in f.axes] for f in drawn] == [[6, 6], [0, 0]]
+
+
+def test_the_terms_by_variance_say_what_each_loses_to_the_first(results, capsys):
+    write(results, "variance_ablation")
+    found = load(parse(["grid=variance_ablation", *WORDS], results=results))
+    lines = found.of("nll")
+    for _, line in lines[lines["row"] == 1].iterrows():
+        T = line["config"].diffusion.T
+        term = np.ones(T + 1)  # of beta
+        term[2] += {"beta": 0, "beta_tilde": 0.5, "learned": -0.25}[line["variance"]]
+        term[1] += 0.5 * line["seed"]  # in common: no difference
+        term[3] += 0.02 * line["seed"] * (line["variance"] == "learned")
+        content = io.BytesIO()
+        np.savez(content, t=np.arange(T + 1), term_sum=4 * term, term_count=np.full(T + 1, 4))
+        write_bytes(line["arrays"], content.getvalue())
+    run("plot_vlb_terms", "variance_ablation", results)
+    said = capsys.readouterr().out
+    assert "of the 4K cosine L_hybrid network with each variance" in said
+    assert "less that with β, of the same network with the same noise" in said
+    assert "over all steps β̃ 0.500 ± 0.000, learned -0.240 ± 0.010." in said
+    assert (results / "figures" / "vlb_terms.variance_ablation.smoke.png").exists()
 
 
 @pytest.mark.parametrize(
