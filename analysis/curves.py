@@ -1,4 +1,4 @@
-"""Measurements along an axis of a grid: mean and standard error over seeds, point by point."""
+"""Curves: mean and standard error over seeds, point by point."""
 
 from typing import Any
 
@@ -29,6 +29,31 @@ def draw(axes: Axes, found: pd.DataFrame, label: str | None, **style: Any) -> No
     axes.errorbar(
         found["x"].astype(float), found["mean"], error, label=label, elinewidth=0.8, **style
     )
+
+
+def over_seeds(each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over seeds, in the unit of `each`; the latter NaN for a single seed.
+
+    each: [seeds, ...], one curve or number of each seed.
+    """
+    if len(each) == 1:
+        return each[0], np.full_like(each[0], np.nan)
+    return each.mean(0), each.std(0, ddof=1) / len(each) ** 0.5
+
+
+def band(
+    axes: Axes, x: np.ndarray, each: np.ndarray, label: str | None = None, **style: Any
+) -> None:
+    """The mean over seeds, in a light band of one standard error where there are several.
+
+    x: [points];  each: [seeds, points];  style: of the line. The standard error of positive
+    numbers is at most their mean, so that a logarithmic axis has a place for the band.
+    """
+    mean, error = over_seeds(each)
+    (drawn,) = axes.plot(x, mean, label=label, **style)
+    if len(each) > 1:
+        look = {"color": drawn.get_color(), "alpha": 0.25, "linewidth": 0}
+        axes.fill_between(x, mean - error, mean + error, **look)
 
 
 def number_points(axes: Axes, xs: list[float]) -> None:

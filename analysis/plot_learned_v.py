@@ -10,9 +10,11 @@ takes the same words as experiments/run.py.
 
 import numpy as np
 
+from analysis import curves
 from analysis.load import load, read_arrays
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
+from analysis.tables import number
 from core.command import start
 from core.errors import Refused
 from experiments.overrides import parse
@@ -32,32 +34,32 @@ def main(words: list[str]) -> None:
     found = results.of("v").dropna(subset=["arrays"])
     if found.empty:
         raise Refused(f"nothing is measured yet: {results.command}", 1)
-    per_seed = [read_arrays(path, t=1, mean=1, outside=1, histogram=2) for path in found["arrays"]]
-    joined = dict(per_seed[0])
-    for key in ("mean", "outside"):
-        joined[key] = np.mean([arrays[key] for arrays in per_seed], axis=0)
-    joined["histogram"] = sum(arrays["histogram"] for arrays in per_seed)
+    seeds = [read_arrays(path, t=1, mean=1, outside=1, histogram=2) for path in found["arrays"]]
+    joined = seeds[0] | {"histogram": sum(arrays["histogram"] for arrays in seeds)}
     T = found["config"].iloc[0].diffusion.T
     t, color = joined["t"] / T, line("L_hybrid")["color"]
 
     figure, (above, below) = subplots(3.8, nrows=2, sharex=True, height_ratios=[2, 1])
     low, high = quantiles(joined, [0.05, 0.95])
-    above.fill_between(t, low, high, color=color, alpha=0.25, linewidth=0)
-    above.plot(t, joined["mean"], color=color)
+    # Between lines, not in a band: bands are for what the seeds do to a mean.
+    above.plot(t, np.transpose([low, high]), color=color, linewidth=0.8, linestyle="--")
+    curves.band(above, t, np.array([arrays["mean"] for arrays in seeds]), color=color)
     for bound in (0, 1):
         above.axhline(bound, color=GREY, linewidth=0.6, linestyle=":")
     above.set(ylabel="learned $v$")
-    below.plot(t, 100 * joined["outside"], color=color)
+    percent = np.array([100 * arrays["outside"] for arrays in seeds])
+    curves.band(below, t, percent, color=color)
     below.set(xlabel="diffusion step $t/T$", ylabel="% outside [0, 1]", ylim=(0, None))
 
-    outside = np.mean([result["outside"] for result in found["result"]])
+    outside = curves.over_seeds(np.array([100 * one["outside"] for one in found["result"]]))
     each = list(found["result"])
     low, high = min(one["low"] for one in each), max(one["high"] for one in each)
+    spread = ", in a band of one standard error over seeds" if len(seeds) > 1 else ""
     caption = (
-        f"v of the L_hybrid network (cosine, T = {T}): mean and the middle 90 % of all pixels of "
-        f"{each[0]['images']} test images at {each[0]['timesteps']} steps, all seeds together. "
-        f"Outside [0, 1]: {100 * outside:.1f} % of all values, the furthest {low:.2f} and "
-        f"{high:.2f}."
+        f"v of the L_hybrid network (cosine, T = {T}), of all pixels of {each[0]['images']} test "
+        f"images at {each[0]['timesteps']} steps: mean{spread}; between dashes the middle 90 %, "
+        f"all seeds together. Outside [0, 1]: {number(*outside, 1)} % of all values, the furthest "
+        f"{low:.2f} and {high:.2f}."
     )
     publish(results, figure, caption, [], "learned_v")
 

@@ -24,9 +24,12 @@ from experiments.overrides import parse
 from experiments.records import log_of
 
 WIDTH = 3  # logged values to either side that the smooth line averages
+MARGIN = 1.1  # of the axis of the bound, to the highest and the lowest value that it shows
 LEARNING_CURVES = (
     f"the bound on training batches, each value a mean over {parse([]).housekeeping.log_every} "
-    f"steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds."
+    f"steps, faint; running mean over {2 * WIDTH + 1} of them; mean over seeds, with a band of one "
+    "standard error where there are several; cut off above the highest value of the second half of "
+    "the training."
 )
 
 
@@ -37,14 +40,17 @@ def style(words: dict) -> dict:
 
 
 def learning_curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps and the bound in bits/dim as logged, the mean over those runs that have all of it."""
+    """Steps [points] and the bound in bits/dim [runs, points] as logged; None without a log.
+
+    Of those runs that have all of it.
+    """
     logs = [log_of(folder) for folder in folders]
     longest = max(map(len, logs), default=0)
     whole = [log for log in logs if len(log) == longest]
     if not longest:
         return None
     values = np.array([[number(entry.get("vlb")) for entry in log] for log in whole])
-    return np.array([entry["step"] for entry in whole[0]]), values.mean(0)
+    return np.array([entry["step"] for entry in whole[0]]), values
 
 
 def draw(results: Results, measurement: str, bounds: Axes, along: Axes) -> dict:
@@ -57,16 +63,34 @@ def draw(results: Results, measurement: str, bounds: Axes, along: Axes) -> dict:
         if curve is not None:
             step, bits = curve
             plain = {"color": look["color"], "linestyle": look["linestyle"]}
-            bounds.plot(step, bits, **plain, alpha=0.35, linewidth=0.6)
-            bounds.plot(step, curves.smoothed(bits, WIDTH), **plain, label=label)
+            bounds.plot(step, bits.mean(0), **plain, alpha=0.35, linewidth=0.6)
+            smooth = np.array([curves.smoothed(one, WIDTH) for one in bits])
+            every = {
+                "marker": look["marker"],
+                "markevery": (row * len(step) // 20, -(-len(step) // 5)),
+            }
+            curves.band(bounds, step, smooth, label, **plain, **every)
         found[label] = curves.points(results, measurement, row, "at")
         steps = mine["config"].iloc[0].optim.steps
         curves.draw(along, found[label].assign(x=found[label]["x"] * steps), None, **look)
     bounds.set(yscale="log", ylabel="bound (bits/dim)")
     if bounds.lines:
-        bounds.legend(fontsize=6)
+        bounds.set_ylim(*limits(bounds))
+        look = {"ncols": 2, "fontsize": 6, "handlelength": 4.5}  # so long that dashes are seen
+        names = bounds.get_legend_handles_labels()
+        bounds.figure.legend(*names, loc="outside upper center", **look)
     along.set(xlabel="training step")
     return found
+
+
+def limits(bounds: Axes) -> tuple[float, float]:
+    """Of the axis in bits/dim: all that the lines show in their second half, and what is lower.
+
+    The first steps have bounds of hundreds of bits/dim, beside which all curves would look flat.
+    """
+    drawn = [line.get_ydata() for line in bounds.lines]
+    highest = max(np.nanmax(y[len(y) // 2 :]) for y in drawn)
+    return min(map(np.nanmin, drawn)) / MARGIN, highest * MARGIN
 
 
 def main(words: list[str]) -> None:

@@ -251,7 +251,7 @@ def test_the_figure_of_the_terms_says_the_shares_of_each_row_and_what_is_missing
     plot_vlb_terms.main(words(request_))
     out = capsys.readouterr().out
     # The first 10 of 1000 steps: 1009 of 1999. The first 40 of 4000: 4039 of 7999.
-    assert "1K linear L_simple 50 %" in out and "4K linear L_simple 50 %" in out
+    assert "1K linear L_simple 50.5 %" in out and "4K linear L_simple 50.5 %" in out
     assert "4K cosine L_vlb: missing" in out and "variational bound on 16 test images" in out
     assert {path.suffix for path in (request_.results / "figures").iterdir()} == {".png", ".svg"}
 

@@ -1,5 +1,6 @@
 """What figures show and say of themselves, drawn from a made-up folder of results."""
 
+import io
 import itertools
 
 import numpy as np
@@ -13,16 +14,21 @@ from analysis import (
     plot_ema_dropout,
     plot_learned_v,
     plot_longer_training,
+    plot_objective_noise,
     plot_samples,
     plot_sampling_steps,
+    plot_vlb_terms,
 )
 from analysis.load import load
+from analysis.plots import subplots
 from analysis.samples import drawn
 from analysis.tables import described, notes
 from core.errors import Refused
+from experiments.files import write_bytes
 from experiments.overrides import parse
 
-SCRIPTS = (plot_axes, plot_ema_dropout, plot_learned_v, plot_longer_training, plot_samples)
+SCRIPTS = (plot_axes, plot_ema_dropout, plot_learned_v, plot_longer_training)
+SCRIPTS += (plot_objective_noise, plot_samples)
 
 
 @pytest.fixture
@@ -62,6 +68,36 @@ def test_the_furthest_v_is_that_of_any_seed(results, published):
     write(results, "variance_ablation")
     run("plot_learned_v", "variance_ablation", results)
     assert "the furthest -0.20 and 1.30." in published[0][1]
+
+
+def test_v_has_a_band_where_there_are_several_seeds(results, published):
+    write(results, "variance_ablation")
+    run("plot_learned_v", "variance_ablation", results)
+    plot_learned_v.main(["scale=smoke", "seeds=[0]", f"results={results}"])
+    (both, of_both), (one, of_one) = published
+    assert [len(axes.collections) for axes in both.axes] == [1, 1]
+    assert "mean, in a band of one standard error over seeds;" in of_both and "± 0.0 %" in of_both
+    assert not any(axes.collections for axes in one.axes)
+    assert "band" not in of_one and "±" not in of_one
+
+
+@pytest.mark.parametrize("study", ["objective_noise", "longer_training"])
+def test_learning_curves_have_bands_and_a_legend_that_hides_none(study, results, published):
+    write(results, study)
+    run("plot_" + study, study, results)
+    figure, caption = published[0]
+    assert len(figure.axes[0].collections) == 4 and "band of one standard error" in caption
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    covered = legend.get_window_extent()
+    assert not [axes for axes in figure.axes if axes.get_window_extent().overlaps(covered)]
+
+
+def test_the_bounds_of_the_first_steps_do_not_flatten_those_of_the_rest():
+    axes = subplots(2)[1]
+    axes.plot([700.0, 9.0, 3.0, 5.0, 4.0, 4.0])
+    axes.plot([600.0, np.nan, 4.0, 4.0, 6.0, 5.0])
+    assert plot_objective_noise.limits(axes) == pytest.approx((3 / 1.1, 6 * 1.1))
 
 
 def test_a_point_at_zero_is_drawn_too(results, published):
@@ -119,6 +155,44 @@ def test_the_terms_are_shown_of_any_grid_that_measures_one_bound_of_a_network(re
     assert (results / "figures" / "vlb_terms.single.smoke.png").exists()
     with pytest.raises(Refused, match="several bounds"):  # of networks that are half trained, too
         run("plot_vlb_terms", "training_length", results)
+    write(results, "extension_variance")
+    with pytest.raises(Refused, match="several bounds"):  # by variance and by number of steps
+        run("plot_vlb_terms", "extension_variance", results)
+
+
+def test_terms_have_a_band_where_there_are_several_seeds(results, capsys, monkeypatch):
+    write(results, "schedule_ablation")
+    drawn = []
+    monkeypatch.setattr(plot_vlb_terms, "save", lambda figure, *rest: drawn.append(figure) or [])
+    run("plot_vlb_terms", "schedule_ablation", results)
+    said = capsys.readouterr().out
+    assert "over seeds, in a band of one standard error (above, at most 0 % of a term)." in said
+    assert "1K linear L_simple 1.0 ± 0.0 %" in said  # every term is 1
+    plot_vlb_terms.main(["scale=smoke", "seeds=[1]", f"results={results}"])
+    said = capsys.readouterr().out
+    assert "mean over seeds. Share" in said and "1K linear L_simple 1.0 %" in said
+    assert [[len(axes.collections) for axes in f.axes] for f in drawn] == [[6, 6], [0, 0]]
+
+
+def test_the_terms_by_variance_say_what_each_loses_to_the_first(results, capsys):
+    write(results, "variance_ablation")
+    found = load(parse(["grid=variance_ablation", *WORDS], results=results))
+    lines = found.of("nll")
+    for _, line in lines[lines["row"] == 1].iterrows():
+        T = line["config"].diffusion.T
+        term = np.ones(T + 1)  # of beta
+        term[2] += {"beta": 0, "beta_tilde": 0.5, "learned": -0.25}[line["variance"]]
+        term[1] += 0.5 * line["seed"]  # in common: no difference
+        term[3] += 0.02 * line["seed"] * (line["variance"] == "learned")
+        content = io.BytesIO()
+        np.savez(content, t=np.arange(T + 1), term_sum=4 * term, term_count=np.full(T + 1, 4))
+        write_bytes(line["arrays"], content.getvalue())
+    run("plot_vlb_terms", "variance_ablation", results)
+    said = capsys.readouterr().out
+    assert "of the 4K cosine L_hybrid network with each variance" in said
+    assert "less that with β, of the same network with the same noise" in said
+    assert "over all steps β̃ 0.500 ± 0.000, learned -0.240 ± 0.010." in said
+    assert (results / "figures" / "vlb_terms.variance_ablation.smoke.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import curves, plot_model_size
 from analysis.plot_model_size import in_words, laws
+from analysis.plots import subplots
 from analysis.powerlaw import PowerLaw, fit
 from analysis.verdicts import Comparison
 
@@ -93,6 +94,18 @@ def test_laws_are_told_by_their_mean_over_seeds_and_student_s_interval():
 def test_a_power_law_needs_points():
     with pytest.raises(ValueError, match="four points"):
         fit(np.array([1.0, 2, 3]), np.array([3.0, 2, 1]))
+
+
+def test_a_band_is_one_standard_error_about_the_mean_and_a_single_seed_has_none():
+    each = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 2.0]])
+    axes = subplots(2)[1]
+    curves.band(axes, np.array([5, 6]), each[:1], color="red")
+    assert not axes.collections and np.isnan(curves.over_seeds(each[:1])[1]).all()
+    curves.band(axes, np.array([5, 6]), each, "three", color="red")
+    assert axes.lines[1].get_ydata() == pytest.approx([2, 2])
+    (filled,) = axes.collections
+    at_5 = [y for x, y in filled.get_paths()[0].vertices if x == 5]
+    assert min(at_5) == pytest.approx(2 - 3**-0.5) and max(at_5) == pytest.approx(2 + 3**-0.5)
 
 
 def test_running_means_keep_length_and_level():
