@@ -112,9 +112,8 @@ def main(words: list[str]) -> None:
         f"{results.fd} of {fd.images} images and bound on {nll.images} test images along the "
         "training of L_hybrid networks of four widths, lr as 1/sqrt(width), against compute: "
         "three forward passes per image, a multiplication and an addition counted as one. Mean "
-        f"and standard error over seeds. FD in {fd.sampler.steps or 'all'} steps. Power laws with "
-        "an offset are fitted to each seed's points of all widths, where it has all of them; in "
-        "brackets the 95 % interval of Student's t over these seeds' fits, none with one seed. "
+        "and standard error over seeds. Power laws with an offset are fitted to each seed's points "
+        "of all widths, where it has all of them; in brackets the 95 % interval of Student's t over these seeds' fits, none with one seed. "
         "Dotted: the mean of these seeds' laws."
     )
     publish(results, figure, caption, tables)

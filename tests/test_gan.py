@@ -362,7 +362,7 @@ def test_the_rows_of_table_4_are_a_gan_and_two_sizes_of_one_diffusion_model():
     assert all(c.unet.class_conditional for c in (gan, small, large))
     assert large.unet.base == 1.5 * small.unet.base
     assert replace(large, unet=small.unet, optim=small.optim) == small
-    assert {a.settings.sampler.steps for cell in grid.cells for a in cell.measurements} == {50}
+    assert {a.settings.sampler.steps for cell in grid.cells for a in cell.measurements} == {250}
 
 
 def ids(*words: str) -> list[str]:

@@ -126,7 +126,7 @@ def test_measurements_of_two_networks_wait_for_both_trainings(cluster):
     assert len(ids) > 2
     cluster.ended(*ids)
     assert cluster.measured() == cluster.measured("here"), cluster.log()
-    assert len(cluster.measured()) == 6  # of each network its own two, and two of both
+    assert len(cluster.measured()) == 8  # of each network its own three, and two of both
     assert cluster.starts() == 2  # each network trained once
 
 
