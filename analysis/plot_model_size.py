@@ -113,7 +113,8 @@ def main(words: list[str]) -> None:
         "training of L_hybrid networks of four widths, lr as 1/sqrt(width), against compute: "
         "three forward passes per image, a multiplication and an addition counted as one. Mean "
         "and standard error over seeds. Power laws with an offset are fitted to each seed's points "
-        "of all widths, where it has all of them; in brackets the 95 % interval of Student's t over these seeds' fits, none with one seed. "
+        "of all widths, where it has all of them; in brackets the 95 % interval of Student's t "
+        "over these seeds' fits, none with one seed. "
         "Dotted: the mean of these seeds' laws."
     )
     publish(results, figure, caption, tables)
