@@ -141,7 +141,7 @@ def measure_frechet(
         precision, recall = precision_recall(real, ours, settings.neighbours)
         numbers |= {"precision": precision, "recall": recall, "real_images": len(real)}
     shown = {"samples": drawn[:SHOWN].numpy()}
-    if draws is not None:
+    if all("low" in arrays for arrays in parts):  # parts of an earlier version have none
         shown["low"] = np.concatenate([arrays["low"] for arrays in parts])[:SHOWN]
     return Result(numbers, shown)
 
