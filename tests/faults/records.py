@@ -2,9 +2,10 @@
 
     python tests/faults/records.py
 
-Each campaign keeps a file of its own, records/NAME.jsonl: a line for each injection, an object with
-fault, where, outcome, lost ("nothing", or in words) and, if there is a choice, target. Its table is
-written between the lines <!-- NAME --> and <!-- /NAME --> of the page.
+Each campaign keeps a file of its own, records/NAME.jsonl: a line for each injection, or for several
+of a kind, an object with fault, where, outcome, lost ("nothing", or in words), and, if there is a
+choice, target and times. Its table is written between the lines <!-- NAME --> and <!-- /NAME --> of
+the page.
 """
 
 import json
@@ -29,14 +30,20 @@ def table(records: list[dict]) -> str:
         groups.setdefault(tuple(record.get(key, "") for key in keys), []).append(record)
     lines = [[*keys, "times", "outcome", "lost"], ["---"] * (len(keys) + 3)]
     for group, found in sorted(groups.items()):
-        lines.append([*group, str(len(found)), _each(found, "outcome"), _each(found, "lost")])
-    lost = sum(record["lost"] != "nothing" for record in records)
-    summary = f"{len(records)} injections, of which {lost} cost anything."
+        lines.append([*group, f"{_times(found):,}", _each(found, "outcome"), _each(found, "lost")])
+    lost = _times([record for record in records if record["lost"] != "nothing"])
+    summary = f"{_times(records):,} injections, of which {lost:,} cost anything."
     return "\n".join([summary, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
+def _times(records: list[dict]) -> int:
+    return sum(record.get("times", 1) for record in records)
+
+
 def _each(records: list[dict], key: str) -> str:
-    times = Counter(record[key] for record in records)
+    times: Counter[str] = Counter()
+    for record in records:
+        times[record[key]] += record.get("times", 1)
     if len(times) == 1:
         return next(iter(times))
     return "; ".join(f"{value} ({n})" for value, n in times.most_common())

@@ -10,6 +10,7 @@ import shutil
 from collections import deque
 from itertools import islice
 
+import overtaken
 import pytest
 import records
 import together
@@ -114,3 +115,20 @@ def test_faults_are_a_function_of_the_seed_and_come_in_every_kind():
 
 def test_the_tables_of_the_page_are_those_of_the_records():
     assert records.with_tables(records.PAGE.read_text()) == records.PAGE.read_text()
+
+
+def test_the_committed_campaign_is_a_whole_one_in_which_nothing_was_lost():
+    found = records.read(records.HERE / "records" / "interruptions.jsonl")
+    assert len(found) >= 200 and {record["lost"] for record in found} == {"nothing"}
+    kinds = {(record["fault"], record["target"]) for record in found}
+    assert {(signal, target) for signal in SIGNALS for target in TARGETS} <= kinds
+    assert {record["where"] for record in found} == set(PLACES.values()) | {"everywhere"}
+    faults = [record["fault"] for record in found]
+    assert "20 launches of the same 30 cells at the same time" in faults
+    assert sum(fault.startswith("SIGSTOP for longer") for fault in faults) == len(overtaken.CASES)
+
+
+def test_the_committed_faults_of_storage_cost_nothing():
+    found = records.read(records.HERE / "records" / "storage.jsonl")
+    assert {record["lost"] for record in found} == {"nothing"}
+    assert len(found) > 100 and sum(record["times"] for record in found) > 2500

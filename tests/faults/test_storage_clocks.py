@@ -22,6 +22,8 @@ from experiments.claims import acquire, alive
 from experiments.files import read_json
 
 HOUR = 3600.0
+JUMP = "clocks and dates jump by an hour or a month"
+LOCKS = {"none": "fails", "idle": "does nothing"}
 JUMPS = [-30 * 24 * HOUR, -HOUR, HOUR, 30 * 24 * HOUR]
 
 
@@ -54,7 +56,10 @@ def dated(path, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_holder_here_lives_whatever_the_clocks_and_dates_say(path, steady, jump, monkeypatch):
+def test_a_holder_here_lives_whatever_the_clocks_and_dates_say(
+    path, steady, jump, monkeypatch, injected
+):
+    injected(JUMP, "a claim of this machine", "kept while its holder lives")
     claim = acquire(path)
     dated(path, jump)
     monkeypatch.setattr(time, "time", lambda: 1.7e9 - 2 * jump)
@@ -66,7 +71,10 @@ def test_a_holder_here_lives_whatever_the_clocks_and_dates_say(path, steady, jum
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_holder_elsewhere_that_touches_its_claim_keeps_it_while_clocks_jump(path, steady, jump):
+def test_a_holder_elsewhere_that_touches_its_claim_keeps_it_while_clocks_jump(
+    path, steady, jump, injected
+):
+    injected(JUMP, "a claim of another machine", "kept while its holder lives", 12)
     claim = acquire(path)
     elsewhere(path)
     for beat in range(12):
@@ -77,7 +85,10 @@ def test_a_holder_elsewhere_that_touches_its_claim_keeps_it_while_clocks_jump(pa
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_dead_holder_elsewhere_is_replaced_whatever_the_date_of_its_claim(path, steady, jump):
+def test_a_dead_holder_elsewhere_is_replaced_whatever_the_date_of_its_claim(
+    path, steady, jump, injected
+):
+    injected(JUMP, "a claim of a dead process", "free")
     dead = acquire(path)
     elsewhere(path)
     dated(path, jump)
@@ -90,7 +101,8 @@ def test_a_dead_holder_elsewhere_is_replaced_whatever_the_date_of_its_claim(path
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_for_people_a_claim_far_from_now_is_not_alive_for_ever(path, steady, jump):
+def test_for_people_a_claim_far_from_now_is_not_alive_for_ever(path, steady, jump, injected):
+    injected(JUMP, "a claim of a dead process", "free")
     acquire(path)
     elsewhere(path)
     dated(path, jump)
@@ -98,7 +110,8 @@ def test_for_people_a_claim_far_from_now_is_not_alive_for_ever(path, steady, jum
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_removal_that_was_killed_is_forgotten_whatever_its_date(path, steady, jump):
+def test_a_removal_that_was_killed_is_forgotten_whatever_its_date(path, steady, jump, injected):
+    injected(JUMP, "a lock of a dead process", "free")
     dead = acquire(path)
     record = read_json(path) | {"started": "1"}  # of a process that is gone
     path.write_text(json.dumps(record))
@@ -114,9 +127,11 @@ def test_a_removal_that_was_killed_is_forgotten_whatever_its_date(path, steady, 
 
 @pytest.mark.parametrize("tick", [0.0, 1.0, 2.0])
 def test_a_touch_is_seen_where_time_stamps_are_coarse_or_the_clock_stands_still(
-    path, steady, tick, monkeypatch
+    path, steady, tick, monkeypatch, injected
 ):
     """tick: seconds between two time stamps that the file system knows; 0: its clock stands."""
+    fault = f"time stamps of {tick:g} s" if tick else "a clock that stands still"
+    injected(fault, "claims", "kept while the holder lives, free when it is dead")
     claim, real = acquire(path), os.utime
     elsewhere(path)
     then = 1_700_000_000
@@ -147,8 +162,9 @@ def locks_that_do_nothing(*_):
 
 
 @pytest.mark.parametrize("kind", ["none", "idle"])
-def test_claimants_without_locks_never_both_own_a_run(path, kind):
-    """Eight at once take and give back, some leave without a word; each makes a witness."""
+def test_claimants_without_locks_never_both_own_a_run(path, kind, injected):
+    """Six at once take and give back, some leave without a word; each makes a witness."""
+    injected(f"flock {LOCKS[kind]}", "claims, six processes at once", "never two owners")
     program = f"""
 import fcntl, os, random, sys, time
 def lock(*_):
@@ -197,9 +213,10 @@ def images():
     return Images("made up", pixels, None, 0)
 
 
-@pytest.mark.parametrize("lock", [no_locks, locks_that_do_nothing])
-def test_the_shared_statistics_need_no_locks(lock, images, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind, lock", [("none", no_locks), ("idle", locks_that_do_nothing)])
+def test_the_shared_statistics_need_no_locks(kind, lock, images, tmp_path, monkeypatch, injected):
     """Nobody waits for ever; where a second one comes while the first computes, both get them."""
+    injected(f"flock {LOCKS[kind]}", "the cache", "nobody waits for ever; the same statistics")
 
     class Overtaken(Means):
         def __call__(self, pixels):

@@ -55,6 +55,11 @@ FILES = {
         "log": "runs/*/log.jsonl",
     },
 }
+STATES = {
+    "finished": "each kind of file of a finished run, the cache",
+    "training": "each kind of file of an unfinished training",
+    "measuring": "each kind of file of an unfinished measurement",
+}
 # Empty files that hold nothing: the lock of the cache.
 NOTHING = ("cache/*.lock",)
 # Weights and moments are looked at when something needs them: then a measurement is taken away.
@@ -108,6 +113,7 @@ def flip(content: bytes, rng: random.Random) -> bytes:
     return flip(content, rng) if same else bytes(changed)
 
 
+HOW_SAID = {"cut": "cut short", "emptied": "emptied", "flipped": "a bit flipped"}
 DAMAGES = {"cut": cut, "emptied": lambda content, rng: b"", "flipped": flip}
 
 
@@ -121,8 +127,12 @@ def test_no_kind_of_file_is_left_out(there):
 
 @pytest.mark.parametrize("state, kind, how, seed", DAMAGED)
 def test_damage_is_named_and_what_was_lost_is_made_again(
-    state, kind, how, seed, there, tmp_path, capsys, monkeypatch
+    state, kind, how, seed, there, tmp_path, capsys, monkeypatch, injected
 ):
+    outcome = "named, made again or restored, bit for bit"
+    if kind in UNREAD:  # its damage is not named before it matters
+        outcome = "not needed; the results bit for bit"
+    injected(HOW_SAID[how], STATES[state], outcome)
     results, rng = tmp_path / "results", random.Random(f"{state} {kind} {how} {seed}")
     shutil.copytree(there / state, results)
     if state == "finished" and kind in NEEDED_BY:
@@ -147,7 +157,10 @@ def test_damage_is_named_and_what_was_lost_is_made_again(
     assert command(results) == 0 and "nothing to do" in capsys.readouterr().out
 
 
-def test_a_log_and_its_provenance_are_restored_without_training(there, tmp_path, monkeypatch):
+def test_a_log_and_its_provenance_are_restored_without_training(
+    there, tmp_path, monkeypatch, injected
+):
+    injected("emptied", "log, provenance", "restored without training", 2)
     results = tmp_path / "results"
     shutil.copytree(there / "finished", results)
     folder = folder_of(results)
@@ -159,7 +172,11 @@ def test_a_log_and_its_provenance_are_restored_without_training(there, tmp_path,
         assert {name: (folder / name).read_bytes() for name in before} == before
 
 
-def test_when_the_log_and_its_copy_are_both_damaged_the_run_trains_again(there, tmp_path, capsys):
+def test_when_the_log_and_its_copy_are_both_damaged_the_run_trains_again(
+    there, tmp_path, capsys, injected
+):
+    where = "log and its copy together"
+    injected("a bit flipped", where, "trained again, bit for bit")
     results = tmp_path / "results"
     shutil.copytree(there / "finished", results)
     for name in ("log.jsonl", "trained"):
@@ -169,7 +186,11 @@ def test_when_the_log_and_its_copy_are_both_damaged_the_run_trains_again(there, 
     assert_same(contents(results), contents(there / "finished"))
 
 
-def test_when_every_checkpoint_is_damaged_the_training_begins_anew(there, tmp_path, capsys):
+def test_when_every_checkpoint_is_damaged_the_training_begins_anew(
+    there, tmp_path, capsys, injected
+):
+    where = "all checkpoints together"
+    injected("a bit flipped", where, "named, trained anew, bit for bit")
     results = tmp_path / "results"
     shutil.copytree(there / "training", results)
     paths = sorted(results.glob("runs/*/checkpoints/checkpoint-*.pt"))
@@ -194,20 +215,21 @@ def test_a_checkpoint_of_a_version_that_kept_no_log_continues(there, tmp_path, c
     assert_same(contents(results), contents(there / "finished"))
 
 
-def test_no_bit_of_a_file_of_numbers_is_flipped_unseen(there, tmp_path):
+def test_no_bit_of_a_file_of_numbers_is_flipped_unseen(there, tmp_path, injected):
     source = min(folder_of(there / "finished").glob("measurements/*.json"))
     whole, path = source.read_bytes(), tmp_path / "x.json"
     content = read_json(source)
     assert content["result"]
+    cuts = range(0, len(whole) - 1, 7)  # without its last byte, a line end, it says the same
+    injected("a bit flipped", "one file of numbers", "all seen", 2000)
+    injected("cut short", "one file of numbers", "all seen", len(cuts))
     for bit in random.Random(0).sample(range(8 * len(whole)), 2000):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         seen = is_damaged(path) or read_json(path) == content  # 1E-05 is 1e-05
         assert seen, (bit, bytes(changed[max(0, bit // 8 - 20) : bit // 8 + 20]))
-    for length in range(
-        0, len(whole) - 1, 7
-    ):  # without its last byte, a line end, it says the same
+    for length in cuts:
         path.write_bytes(whole[:length])
         assert is_damaged(path), length
 
@@ -222,7 +244,9 @@ def test_a_plausible_number_is_not_believed(tmp_path):
     assert read_json(path)["result"] == {"nll": 3.1} and not is_damaged(path)
 
 
-def test_arrays_with_any_of_many_bits_flipped_are_never_taken_for_others(there, tmp_path):
+def test_arrays_with_any_of_many_bits_flipped_are_never_taken_for_others(there, tmp_path, injected):
+    injected("a bit flipped", "one part of a measurement", "not taken for another", 150)
+    injected("a bit flipped", "one file of arrays", "refused, named", 50)
     rng, folder = random.Random(3), folder_of(there / "finished")
     part = min((there / "measuring").rglob("*.part/*.npz"))
     whole = parts._load(part)
@@ -243,7 +267,8 @@ def test_arrays_with_any_of_many_bits_flipped_are_never_taken_for_others(there, 
     assert not run.has(id)
 
 
-def test_a_checkpoint_with_any_bit_flipped_is_refused(there, tmp_path):
+def test_a_checkpoint_with_any_bit_flipped_is_refused(there, tmp_path, injected):
+    injected("a bit flipped", "one checkpoint", "refused, named", 30)
     source, rng = min((there / "training").rglob("snapshot-*.pt")), random.Random(4)
     path = tmp_path / source.name
     for _ in range(30):

@@ -28,6 +28,8 @@ from experiments import files
 from experiments.files import write_bytes
 from experiments.runs import Run
 
+FULL, COMPLETED = "the disk is full", "one line, nothing half-written, completed bit for bit"
+REFUSES = {errno.EROFS: "read-only", errno.EACCES: "forbidden"}
 TIMES, QUICK = 8, 3  # moments that a disk is full at; those that are not slow tests
 
 
@@ -52,9 +54,10 @@ def said_once(text: str, what: str) -> None:
     "time", [pytest.param(i, marks=pytest.mark.slow if i >= QUICK else ()) for i in range(TIMES)]
 )
 def test_a_disk_that_fills_up_at_any_moment_costs_nothing_but_time(
-    time, whole, tmp_path, monkeypatch, capsys
+    time, whole, tmp_path, monkeypatch, capsys, injected
 ):
     """In a checkpoint, the log, a part, a measurement, a mark, a claim: wherever the bytes end."""
+    injected(FULL, "any write of a run, after a drawn number of bytes", COMPLETED)
     root, bytes_ = whole
     results = tmp_path / "results"
     shutil.copytree(root / "stopped", results)
@@ -78,7 +81,8 @@ def test_a_disk_that_fills_up_at_any_moment_costs_nothing_but_time(
     assert leftovers(results) == []
 
 
-def test_a_table_on_a_full_disk_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+def test_a_table_on_a_full_disk_is_the_old_one_or_the_new_one(tmp_path, monkeypatch, injected):
+    injected(FULL, "a table", "the old one stays; written when there is room")
     (path,) = tables.write(tmp_path, "table", {"md": "old\n"})
     with monkeypatch.context() as patch:
         put(Disk(tmp_path, room=3), patch)
@@ -92,8 +96,9 @@ def test_a_table_on_a_full_disk_is_the_old_one_or_the_new_one(tmp_path, monkeypa
 @pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("state", ["new", "stopped"])
 def test_a_place_that_refuses_is_said_before_anything_is_trained(
-    error, state, whole, tmp_path, monkeypatch, capsys
+    error, state, whole, tmp_path, monkeypatch, capsys, injected
 ):
+    injected(REFUSES[error], "results folder", "one line before anything is trained")
     results = tmp_path / "results"
     if state == "stopped":
         shutil.copytree(whole[0] / "stopped", results)
@@ -126,8 +131,9 @@ def test_the_look_whether_a_folder_can_be_written_takes_it_from_nobody(tmp_path,
 
 
 def test_a_folder_of_one_run_that_refuses_fails_that_run_in_one_line(
-    whole, tmp_path, monkeypatch, capsys
+    whole, tmp_path, monkeypatch, capsys, injected
 ):
+    injected(REFUSES[errno.EACCES], "folder of a run", COMPLETED)
     results = tmp_path / "results"
     shutil.copytree(whole[0] / "stopped", results)
     capsys.readouterr()
@@ -139,7 +145,13 @@ def test_a_folder_of_one_run_that_refuses_fails_that_run_in_one_line(
     assert_same(contents(results), contents(whole[0] / "finished"))
 
 
-def test_results_that_are_a_file_are_said_in_one_line(one_row, tmp_path, capsys):  # noqa: F811
+def test_results_that_are_a_file_are_said_in_one_line(
+    one_row,  # noqa: F811
+    tmp_path,
+    capsys,
+    injected,
+):
+    injected("a file in its place", "results folder", "one line before anything is trained")
     (tmp_path / "results").write_text("a file")
     assert command(tmp_path / "results") == 1
     said_once(capsys.readouterr().err, f"could not write {tmp_path / 'results' / 'runs'}")
@@ -157,7 +169,9 @@ def mounted(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_real_disk_that_is_full_then_has_room_then_is_read_only(mounted, whole, capsys):
+def test_a_real_disk_that_is_full_then_has_room_then_is_read_only(mounted, whole, capsys, injected):
+    injected(FULL, "a file system of 20 MB", COMPLETED)
+    injected(REFUSES[errno.EROFS], "a file system of 20 MB", "one line; nothing is changed")
     results, rest = mounted / "results", mounted / "rest"
     shutil.copytree(whole[0] / "stopped", results)
     free = shutil.disk_usage(mounted).free

@@ -18,9 +18,11 @@ SNAPSHOT = {
     "step": 8,
     "ema": {"0": {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4)}},
 }
+OTHERS = ("other content", "packaged images, feature network", "refused in one line")
 
 
-def test_published_weights_with_any_bit_flipped_are_refused(tmp_path):
+def test_published_weights_with_any_bit_flipped_are_refused(tmp_path, injected):
+    injected("a bit flipped", "published weights", "refused, or the same weights", 300)
     path, whole, refused = tmp_path / "weights.safetensors", weights.to_bytes(SNAPSHOT), 0
     path.write_bytes(whole)
     assert weights.alike(weights.read(path), SNAPSHOT)
@@ -44,7 +46,8 @@ def test_weights_published_by_an_earlier_version_are_read(tmp_path):
     assert weights.alike(weights.read(path), SNAPSHOT)
 
 
-def test_other_images_than_those_of_the_code_are_refused(tmp_path, monkeypatch):
+def test_other_images_than_those_of_the_code_are_refused(tmp_path, monkeypatch, injected):
+    injected(*OTHERS)
     monkeypatch.setattr(sources, "FASHION16", tmp_path / "fashion16.npz")
     images, labels = np.zeros((3, 16, 16), np.uint8), np.zeros(3, np.uint8)
     np.savez(sources.FASHION16, test_images=images, test_labels=labels)
@@ -52,7 +55,8 @@ def test_other_images_than_those_of_the_code_are_refused(tmp_path, monkeypatch):
         sources.load("fashion16", "test")
 
 
-def test_other_weights_than_those_of_the_code_are_refused(tmp_path, monkeypatch):
+def test_other_weights_than_those_of_the_code_are_refused(tmp_path, monkeypatch, injected):
+    injected(*OTHERS)
     with np.load(fashion_cnn.WEIGHTS) as archive:
         arrays = dict(archive)
     name = max(arrays, key=lambda key: arrays[key].size)

@@ -29,7 +29,9 @@ def made(tmp_path):
 
 @pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("content", [b"", b"| 7.1 |", None])
-def test_a_damaged_table_or_stamp_is_noticed_and_made_again(made, which, content):
+def test_a_damaged_table_or_stamp_is_noticed_and_made_again(made, which, content, injected):
+    fault = {None: "removed", b"": "emptied"}.get(content, "other content")
+    injected(fault, "a table, its stamp", "noticed, made again")
     analysis, path = made[0], made[which]
     if content is None:
         path.unlink()
@@ -39,7 +41,8 @@ def test_a_damaged_table_or_stamp_is_noticed_and_made_again(made, which, content
     assert analysis.write_all() and made[1].read_text() == "| 3.1 |" and not analysis.outdated()
 
 
-def test_what_was_measured_since_counts_and_dates_do_not(made, tmp_path):
+def test_what_was_measured_since_counts_and_dates_do_not(made, tmp_path, injected):
+    injected("dates in the past and the future", "tables", "do not count", 2)
     analysis, table, stamp = made
     for days in (-400, 400):
         for path in (table, stamp):
