@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from analysis import curves
 from analysis.load import Results, measured, published
-from analysis.plots import line, subplots
+from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
 from core.command import start
 
@@ -46,7 +46,7 @@ def main(words: list[str]) -> None:
         "the paper's released ImageNet 64 checkpoint as measured by others (OCM, ICLR 2025; 50K "
         "samples), not comparable as levels. Below: bound on "
         f"{bound.images} test images over a subset of the steps, left with every one of the first "
-        "T/K, right evenly strided alone. Mean and standard error over seeds."
+        "T/K (and dashed as above), right evenly strided alone. Mean and standard error over seeds."
     )
     publish(results, figure, caption, tables)
 
@@ -67,6 +67,9 @@ def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
         out.append((title, curves.table(found, steps, 2)))
     axes.set(xscale="log", yscale="log", xlabel="sampling steps $K$", ylabel=results.fd)
     curves.number_points(axes, steps)
+    middle = results.of("fd_mid")["settings"].iloc[0].at
+    for dashes, words in (("-", "fully trained"), ("--", f"after {middle:g} of the training")):
+        axes.plot([], [], color=GREY, linestyle=dashes, label=words)
     strides = {
         label: curves.points(results, "stride", row, "sampler.stride")
         for row, label in enumerate(NAMES)
@@ -77,22 +80,29 @@ def _quality(results: Results, axes: Axes) -> list[tuple[str, pd.DataFrame]]:
 
 def _likelihood(results: Results, extended: Axes, plain: Axes) -> list[tuple[str, pd.DataFrame]]:
     steps, out = sorted(set(results.of("nll")["steps"])), []
-    for axes, stride, words in (
-        (extended, "extended", "with all of the first T/K"),
-        (plain, "paper", "evenly strided"),
+    middle = results.of("nll_mid")["settings"].iloc[0].at
+    for axes, name, where, dashes, words in (
+        (extended, "nll", {"stride": "extended"}, "-", "with all of the first T/K"),
+        (
+            extended,
+            "nll_mid",
+            {},
+            "--",
+            f"with all of the first T/K, after {middle:g} of the training",
+        ),
+        (plain, "nll", {"stride": "paper"}, "-", "evenly strided"),
     ):
         found = {
-            label: curves.points(results, "nll", row, "steps", stride=stride)
+            label: curves.points(results, name, row, "steps", **where)
             for row, label in enumerate(NAMES)
             if row != 2  # a deterministic sampler has no likelihood
         }
         for label, curve in found.items():
-            curves.draw(axes, curve, None, **STYLES[NAMES.index(label)])
+            curves.draw(axes, curve, None, **(STYLES[NAMES.index(label)] | {"ls": dashes}))
         axes.set(xscale="log", xlabel="evaluation steps $K$", ylabel="NLL (bits/dim)")
         curves.number_points(axes, steps)
-        out.append(
-            (f"NLL in bits/dim against evaluation steps, {words}", curves.table(found, steps, 3))
-        )
+        title = f"NLL in bits/dim against evaluation steps, {words}"
+        out.append((title, curves.table(found, steps, 3)))
     plain.set_yscale("log")
     return out
 

@@ -36,6 +36,7 @@ STUDIES = (
     "model_size",
     "gan_comparison",
     "recipe",
+    "longer_training",
     "sampling_steps",
 )
 # Not the paper's: what others proposed since, as worked examples of adding one's own.
