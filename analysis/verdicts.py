@@ -93,15 +93,20 @@ class Comparison:
         t = (self.effect - bound) / (self.spread / n**0.5)
         return min(1.0, 2 * float(special.stdtr(n - 1, -t if side == "greater" else t)))
 
-    def seeds_needed(self) -> int | None:
-        """About how many seeds an interval clear of the margin takes, if effect and spread stay."""
+    def seeds_needed(self, shared: int = 1) -> int | None:
+        """How many seeds clear the margin if effect and spread stay just as they are.
+
+        shared: the comparisons that share the level at which one of them fails. With as many seeds
+        the odds are about even, for neither will stay.
+        """
         away = min(abs(self.effect - bound) for bound in (self.low, self.high))
         if not np.isfinite(self.spread) or away == 0:
             return None
+        alpha = (1 - LEVEL) / (1 if self.low < self.effect < self.high else shared)
         n = np.arange(2, MOST_SEEDS + 1)
         if self.same:
-            return int(n[2 * 0.5**n <= 1 - LEVEL][0])
-        enough = n[special.stdtrit(n - 1, (1 + LEVEL) / 2) * self.spread / n**0.5 < away]
+            return int(n[2 * 0.5**n <= alpha][0])
+        enough = n[special.stdtrit(n - 1, 1 - alpha / 2) * self.spread / n**0.5 < away]
         return int(enough[0]) if len(enough) else None
 
 
@@ -138,7 +143,7 @@ def judge(parts: list[Comparison]) -> Verdict:
     if p_fails <= alpha:
         return Verdict(FAILS, p_fails, "", parts, worst)
     p = min(p_holds, p_fails) if tested else None
-    return Verdict(UNDECIDED, p, _undecided(weakest), parts, weakest)
+    return Verdict(UNDECIDED, p, _undecided(weakest, len(parts)), parts, weakest)
 
 
 def _clear(part: Comparison) -> float:
@@ -147,23 +152,21 @@ def _clear(part: Comparison) -> float:
     return inside / part.spread if part.spread > 0 else inside
 
 
-def _undecided(part: Comparison) -> str:
+def _undecided(part: Comparison, shared: int) -> str:
     if part.exact:
         return "exactly at the margin"
     if len(part.values) < 2:
         return "one seed: nothing says how much another training would differ"
     if not np.isfinite(part.effect):
         return "the effect of a seed is not finite"
-    needed = part.seeds_needed()
+    needed = part.seeds_needed(shared)
     if part.same and needed:
         return f"the seeds give the same number; {needed} that do decide it, by their signs alone"
     if needed is None:
         return f"the interval contains the margin, and {MOST_SEEDS} seeds would not change that"
-    if needed <= len(part.values):
-        return "the interval contains the margin when shared among the claim's comparisons"
     return (
-        "the interval contains the margin; if effect and spread of this comparison stay, "
-        f"{needed} seeds decide it"
+        "the interval contains the margin; if effect and spread of this comparison stay as they "
+        f"are, {needed} seeds decide it"
     )
 
 

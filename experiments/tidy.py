@@ -1,4 +1,4 @@
-"""Removing what processes that were killed have left: claims, progress, half-written files.
+"""Removing what killed or overtaken processes have left: claims, progress, half-written files.
 
 Nothing depends on it: who works on a run finds its way past all of that.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from core.files import writer
 from experiments import claims
 
+RESUME = "checkpoint-*.pt"  # of an unfinished training, as core/checkpoint.py names them
 UNSEEN = 3600.0  # seconds without a change after which a process of another machine has ended
 
 
@@ -28,7 +29,11 @@ def tidy(results: Path, runs: Iterable[Path]) -> None:
         return [p for p in places if p not in out]
 
     for folder in inside(*runs) if inside(results / "runs") else ():
-        _unclaimed(folder)
+        alone = _unclaimed(folder)
+        if alone and (folder / "trained").exists():
+            # By a process that was stopped in the middle of writing it until another was done.
+            for path in (p for place in inside(folder / "checkpoints") for p in place.glob(RESUME)):
+                path.unlink(missing_ok=True)
         for place in inside(folder, folder / "checkpoints", measured := folder / "measurements"):
             _half_written(place)
         for parts in (path for place in inside(measured) for path in place.glob("*.part")):
@@ -38,14 +43,15 @@ def tidy(results: Path, runs: Iterable[Path]) -> None:
         _half_written(place)
 
 
-def _unclaimed(folder: Path) -> None:
-    """Claims of the dead, and what says how far they were."""
+def _unclaimed(folder: Path) -> bool:
+    """Claims of the dead, and what says how far they were; whether there are no others."""
     held = [path for path in folder.glob("owner*.json") if not claims.clear(path)]
     for path in () if held else folder.glob("progress*.json"):
         path.unlink(missing_ok=True)
     for lock in folder.glob(".owner*.json.removing"):
         if claims.age(lock) > claims.REMOVING:
             lock.unlink(missing_ok=True)
+    return not held
 
 
 def _half_written(place: Path) -> None:

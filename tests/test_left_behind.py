@@ -12,7 +12,7 @@ from multiprocessing import Event, Pipe
 import pytest
 
 from core import files, parts
-from core.training import read_log, train
+from core.training import Interrupted, read_log, train
 from experiments import claims, execute, worker
 from experiments.execute import Task
 from experiments.grid import expand
@@ -21,7 +21,7 @@ from experiments.records import training_seconds
 from experiments.run import distinct, tasks_of
 from experiments.runs import Run, Runs
 from experiments.stages import Course
-from experiments.tidy import tidy
+from experiments.tidy import RESUME, tidy
 
 COURSE = Course(lambda *_: None, lambda: False)
 
@@ -79,6 +79,26 @@ def test_what_the_dead_left_is_removed_and_what_the_living_write_stays(tmp_path,
     claim.release()
     tidy(tmp_path, [run])
     assert not (run / "progress.json").exists()
+
+
+def test_a_checkpoint_that_comes_late_is_removed_once_the_training_is_over(task):
+    """Its writer was stopped before it gave the file its name, and another has trained the run."""
+    folder, checkpoints = task.run.folder, task.run.folder / "checkpoints"
+    config = replace(task.config, optim=replace(task.config.optim, steps=3))
+    images = execute.training_images(config.data, None)
+    with pytest.raises(Interrupted):
+        train(config, images, folder, task.housekeeping, stop=lambda: len(steps(task.run)) > 1)
+    (late,) = checkpoints.glob(RESUME)
+    tidy(folder.parents[1], [folder])
+    assert late.exists()  # the training goes on from it
+    (folder / "trained").touch()
+    claim = claims.acquire(folder / "owner.json")
+    tidy(folder.parents[1], [folder])
+    assert late.exists()  # somebody is at work
+    claim.release()
+    (final := checkpoints / late.name.replace("checkpoint", "snapshot")).touch()
+    tidy(folder.parents[1], [folder])
+    assert final.exists() and not late.exists()
 
 
 def test_a_worker_whose_launcher_was_killed_fails_nothing(task, capfd):

@@ -182,7 +182,7 @@ def test_comparisons_share_the_level_at_which_one_of_them_fails(p, others, word)
     found = judge([*good, bad])
     assert (found.word, found.main) == (word, bad)
     assert found.p == pytest.approx(p * (1 + others))
-    assert ("shared among" in found.reason) == (word == UNDECIDED)
+    assert ("seeds decide it" in found.reason) == (word == UNDECIDED)
 
 
 def test_of_several_failures_the_clearest_decides():
@@ -236,6 +236,19 @@ def test_the_seeds_needed_are_those_found_by_trying(mean, sd, low, high):
     if needed is None or needed > 3:
         words = "100 seeds would not" if needed is None else f"{needed} seeds decide it"
         assert words in judge([part]).reason
+
+
+@pytest.mark.parametrize("mean, sd", [(-0.03, 0.03), (0.0, 0.02)])
+def test_seeds_that_a_failure_needs_where_comparisons_share_its_level(mean, sd):
+    """As many as the verdict of them all takes to change, tried out."""
+    sure = Comparison(three(1.0, 0.01), low=0.01)
+    said = judge([Comparison(three(mean, sd), low=0.01), sure, sure]).reason
+    for n in range(4, 101):
+        x = np.linspace(-1, 1, n)
+        many = Comparison(mean + sd * x / x.std(ddof=1), low=0.01)
+        if judge([many, sure, sure]).word == FAILS:
+            break
+    assert f"{n} seeds decide it" in said
 
 
 def test_a_formula_at_its_margin_and_an_infinite_effect_say_so():
