@@ -142,7 +142,9 @@ def main(words: list[str]) -> None:
             print(f"{markdown(parts_table(one))}\n")
         if one.claim.published:
             print(f"The paper: {one.claim.published}.")
-        print(f"To repeat it: {one.command}")
+        print(f"To {one.verb} it: {one.command}")
+        if one.then:
+            print(f"and then:     {one.then}")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,18 @@ class Judged:
     command: str
     results: Results | None
 
+    @property
+    def verb(self) -> str:
+        """What `command` does to the claim: measure it, or repeat that."""
+        return "repeat" if self.verdict.word in verdicts.WORDS[:3] else "measure"
+
+    @property
+    def then(self) -> str:
+        """What judges the claim once its study has run; nothing where `command` does itself."""
+        words = self.command.partition(" grid=")[2].partition(" ")[2]
+        own = f"python analysis/claims.py claim={self.claim.number}"
+        return f"{own} {words}" if self.results else ""
+
 
 def _filled(content: Any, names: dict[str, Any]) -> Any:
     """With the values of $names; a string that is nothing but one becomes the value itself."""
@@ -114,7 +126,8 @@ def compare(effect: dict[str, Any], cells: dict[str, dict], results: Results | N
                 {k: float(np.log(b)) for k, b in bounds.items() if b > 0},
             )
     shown_as = {"name": effect["name"], "unit": effect.get("unit", ""), "ratio": kind == "ratio"}
-    return Comparison(values, **bounds, exact=results is None, **shown_as)
+    lacking = tuple(seed for seed in seeds if seed not in frame.index)
+    return Comparison(values, **bounds, exact=results is None, lacking=lacking, **shown_as)
 
 
 def _names(expression: str) -> set[str]:
@@ -137,12 +150,18 @@ def verdict(claim: Claim, results: Results | None, scale: str) -> Verdict:
         return Verdict(verdicts.NOT_MEASURED, reason=str(missing))
     if any(len(part.values) == 0 for part in parts):
         return Verdict(verdicts.NOT_MEASURED, reason=results.command)
-    return judge(parts)
+    found, lacking = judge(parts), sorted({seed for part in parts for seed in part.lacking})
+    if lacking and found.word != verdicts.NOT_MEASURED:
+        said = f"without seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}"
+        said += ", of which numbers are missing"
+        found = replace(found, reason="; ".join(filter(None, (found.reason, said))))
+    return found
 
 
-def _at_laptop_scale(results: Results) -> str:
-    """The command of a study at the scale that it has without scale=."""
+def _at(results: Results, scale: str) -> str:
+    """The command of a study at another scale; "": at the one that it has without scale=."""
     words = tuple(w for w in results.request.words if not w.startswith("scale="))
+    words += (f"scale={scale}", "data_path=FOLDER") if scale else ()
     return replace(results, request=replace(results.request, words=words)).command
 
 
@@ -166,7 +185,9 @@ def evaluate(
         if not results:
             command = f"python analysis/claims.py claim={claim.number}"
         elif judged.word == verdicts.NOT_MEASURED and judged.reason != results.command:
-            command = _at_laptop_scale(results)  # which leaves nothing out
+            command = _at(results, "")  # which leaves nothing out
+        elif judged.word == verdicts.ELSEWHERE:
+            command = _at(results, next(name for e in claim.effects for name in e.get("only", ())))
         else:
             command = results.command
         found.append((claim, judged, command, results))

@@ -29,7 +29,7 @@ class Comparison:
 
     values: [n] the effect of each seed, in the unit in which it is compared (the logarithm of a
     ratio). It is claimed to be above `low`, below `high`, or both. exact: from a formula, not from
-    a sample. name and unit are for people; ratio: show exp(effect).
+    a sample. name and unit are for people; ratio: show exp(effect); lacking: seeds without a value.
     """
 
     values: np.ndarray
@@ -39,6 +39,7 @@ class Comparison:
     name: str = ""
     unit: str = ""
     ratio: bool = False
+    lacking: tuple[int, ...] = ()
 
     @cached_property
     def effect(self) -> float:

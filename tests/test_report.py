@@ -77,6 +77,25 @@ def test_a_browser_opens_it_without_a_word_in_its_console(page, tmp_path):
 
 
 @browser
+@pytest.mark.parametrize("width", [400, 1280])
+def test_it_is_as_wide_as_its_window(page, tmp_path, width):
+    """On a phone too, where what is wider than the page (tables) scrolls by itself.
+
+    In a frame of the page's own width: headless, the window has one of at least 500.
+    """
+    frame = tmp_path / "frame.html"
+    wide = "f.contentDocument.documentElement.scrollWidth"
+    hidden = "f.contentDocument.querySelector('.glance td.v').getBoundingClientRect().right"
+    frame.write_text(
+        f'<iframe id="f" width="{width}" height="800" srcdoc="{html.escape(page.read_text())}">'
+        f"</iframe><script>f.onload = () => document.title = {wide} + ' ' + {hidden}</script>"
+    )
+    dom, _ = opened(frame, tmp_path / "profile")
+    content, right = map(float, re.search("<title>(.*?) (.*?)</title>", dom).groups())
+    assert content <= width and right <= width
+
+
+@browser
 def test_its_table_of_claims_sorts_by_number_and_back(alone, tmp_path):
     path = built(alone, *SMOKE)
     click = "<script>document.querySelector('.glance th button').click();</script>"
