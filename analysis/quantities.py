@@ -113,12 +113,6 @@ def _second_half(lines: pd.DataFrame) -> np.ndarray:
     return np.array(logged[len(logged) // 2 :])
 
 
-def late_bound(results: Results, lines: pd.DataFrame) -> float:
-    """Mean bound on training batches over the second half of the training, bits/dim."""
-    found = _second_half(lines)
-    return float(found.mean()) if len(found) else float("nan")
-
-
 def late_spread(results: Results, lines: pd.DataFrame) -> float:
     """Standard deviation from one logged bound to the next in the second half, bits/dim."""
     found = _second_half(lines)
@@ -149,8 +143,7 @@ def first_step(T: int) -> float:
 
 
 QUANTITIES: dict[str, Callable[..., float]] = {
-    f.__name__: f
-    for f in (bound_between, largest_percent, decades, late_bound, late_spread, power_law)
+    f.__name__: f for f in (bound_between, largest_percent, decades, late_spread, power_law)
 }
 CLOSED: dict[str, Callable[..., float]] = {
     f.__name__: f for f in (least_variance_ratio, least_alpha_bar_gap, first_step)

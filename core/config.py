@@ -179,6 +179,7 @@ class Frechet:
     partner: str = late("")  # as above; of a network that enlarges: id of the run that draws
     ends: float = late(0.0)
     neighbours: int = late(0)  # k of precision and recall; 0: neither; paper 5
+    sets: int = late(0)  # disjoint ones that the images are also measured in; 0: none
     features_sha256: str = late("")  # of inception's file, where it is not a published one: no FID
 
 

@@ -28,6 +28,7 @@ STUDIES = (
     "skipped_steps",
     "model_mix",
     "training_length",
+    "all_steps",
     "sample_count",
     "architecture",
     "two_stage",
@@ -36,6 +37,7 @@ STUDIES = (
     "model_size",
     "gan_comparison",
     "recipe",
+    "longer_training",
     "sampling_steps",
 )
 # Not the paper's: what others proposed since, as worked examples of adding one's own.

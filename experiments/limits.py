@@ -82,6 +82,8 @@ def check(config: TrainConfig, measurements: dict[str, Measurement]) -> None:
         if isinstance(settings, Frechet):
             k = settings.neighbours
             rules.append((f"{name}.neighbours", k, 0 <= k < settings.images, "below its images"))
+            sets = settings.sets
+            rules.append((f"{name}.sets", sets, sets == 0 or sets > 1, "0, or at least 2"))
             skip = settings.sampler.skip
             eta = settings.sampler.eta
             rules.append((f"{name}.sampler.eta", eta, eta >= 0, "0 or more"))

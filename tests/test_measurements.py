@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import linalg
 
 from core import checkpoint, measurements, parts
 from core.config import (
@@ -27,6 +28,8 @@ from core.errors import Refused
 from core.measurements import draw_images, measure
 from core.measurements.bound import measure_likelihood
 from core.measurements.errors import reverse_process
+from core.metrics.extractor import features_of
+from core.metrics.fashion_cnn import FashionFeatures
 from core.parts import Work
 from core.trained import Trained, load_trained, snapshot_path
 from core.training import Interrupted, train
@@ -258,6 +261,26 @@ def test_a_frechet_distance_says_what_it_is_and_keeps_images_to_look_at(folder, 
     assert on_test.numbers["frechet"] != numbers["frechet"]
 
 
+def test_sets_are_the_same_images_by_parts(folder, work):
+    """Against scipy's matrix root, of images that are drawn here once more."""
+    settings = replace(DRAWN, images=140, sets=2)
+    numbers = measure(folder, CONFIG, settings, work()).numbers
+    whole = measure(folder, CONFIG, replace(DRAWN, images=140), work("whole")).numbers
+    assert numbers["frechet"] == whole["frechet"] and "frechet_of_sets" not in whole
+    network = FashionFeatures()
+    trained = load_trained(folder, CONFIG, 1.0, 0, KEEPING)
+    drawn = draw_images(trained, range(140), DRAWN.sampler, "learned", 0, 16)
+    real = features_of(network, load("fashion16", "train").pixels[:200]).astype(float)
+    each = []
+    for part in (drawn[:70], drawn[70:]):
+        ours = features_of(network, part).astype(float)
+        root = linalg.sqrtm(np.cov(ours.T) @ np.cov(real.T)).real
+        distance = ((ours.mean(0) - real.mean(0)) ** 2).sum()
+        each.append(distance + np.trace(np.cov(ours.T) + np.cov(real.T) - 2 * root))
+    assert numbers["frechet_of_sets"] == pytest.approx(np.mean(each), rel=1e-4)
+    assert numbers["images_of_a_set"] == 70
+
+
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -327,6 +350,8 @@ def test_too_few_images_for_the_features_are_refused_before_any_is_drawn(folder,
     made = work()
     says = refusal(folder, CONFIG, replace(DRAWN, images=64), made)
     assert "measure.fd.images: 64 images are too few for 64 features, at least 65" in says
+    says = refusal(folder, CONFIG, replace(DRAWN, images=140, sets=3), made)
+    assert "measure.fd.images, of each of its sets: 46 images are too few for 64" in says
     assert made.seen == []
 
 

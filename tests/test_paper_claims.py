@@ -239,7 +239,7 @@ def test_below_has_no_bound_on_the_other_side(folder, above, word):
     uniform = [a + above + b for a, b in zip(importance, noise)]
     numbers = {("4K cosine L_hybrid uniform", "nll"): uniform}
     numbers[("4K cosine L_hybrid importance", "nll")] = importance
-    fill(folder, numbers, grid="objective_noise")
+    fill(folder, numbers, grid="longer_training")
     found = judged(folder, 20).verdict
     assert found.word == word and found.main.effect == pytest.approx(above)
     assert script.claimed(found.main) == "< 0.01"

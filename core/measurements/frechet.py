@@ -91,7 +91,8 @@ def measure_frechet(
     work: Work,
     draws: Trained | None = None,
 ) -> Result | None:
-    """Frechet distance of drawn images to all of `reference`, with precision and recall if asked.
+    """Frechet distance of drawn images to all of `reference`, with precision and recall if asked,
+    and with the mean distance of disjoint sets of them.
 
     Where the features' network has spatial ones too, their distance is `sfid`. draws: the network
     that draws what `trained` enlarges, with the same sampler; its first images are kept as `low`.
@@ -131,6 +132,11 @@ def measure_frechet(
         "steps": K,
         **features.facts,
     }
+    if settings.sets:
+        # As a smaller sample would have it, from the very images: what is left is the size's doing.
+        each = np.array_split(ours, settings.sets)
+        found = [distances.frechet(*distances.moments(part), *moments) for part in each]
+        numbers |= {"frechet_of_sets": float(np.mean(found)), "images_of_a_set": len(each[-1])}
     if features.spatial:
         there = distances.moments(features_of(features.spatial, drawn, tell, "drawn images"))
         to = reference_moments(reference, features.spatial, work.cache, tell)
