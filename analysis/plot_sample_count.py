@@ -11,13 +11,34 @@ takes the same words as experiments/run.py.
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis import curves
-from analysis.load import measured
+from analysis.load import Results, measured
 from analysis.plots import GREY, line, subplots
 from analysis.publish import publish
 from analysis.tables import number
 from core.command import start
+
+
+def sets(results: Results, axes: Axes) -> pd.DataFrame:
+    """Draws the mean of disjoint sets of the largest sample; a line of both, if measured."""
+    lines = results.of("sets").dropna(subset="value")
+    if lines.empty:
+        return pd.DataFrame()
+    n, whole = lines["settings"].iloc[0].sets, lines["value"].to_numpy(float)
+    parts = lines["result"].map(lambda result: result["frechet_of_sets"]).to_numpy(float)
+    size = lines["result"].iloc[0]["images_of_a_set"]
+    style = {"color": GREY, "marker": "o", "mfc": "none", "linestyle": "none"}
+    axes.errorbar(1000 / size, *curves.over_seeds(parts), label="mean of disjoint sets", **style)
+    axes.legend()
+    shown = {
+        "images": lines["settings"].iloc[0].images,
+        "all at once": number(*curves.over_seeds(whole), 2),
+        f"mean of {n} sets of {size}": number(*curves.over_seeds(parts), 2),
+        "difference": number(*curves.over_seeds(parts - whole), 2),
+    }
+    return pd.DataFrame([shown])
 
 
 def main(words: list[str]) -> None:
@@ -32,27 +53,7 @@ def main(words: list[str]) -> None:
         x = np.array([0, inverse.max()])
         axes.plot(x, at_infinity + slope * x, color=GREY, linestyle=":", linewidth=1)
         limit = f"{at_infinity:.2f}"
-    lines = results.of("sets").dropna(subset="value")
-    paired = lines["result"].map(lambda result: result["frechet_of_sets"]).to_numpy(float)
-    pairs = pd.DataFrame()
-    if len(lines):
-        sets, one = lines["settings"].iloc[0], lines["result"].iloc[0]
-        mean, se = curves.over_seeds(paired)
-        x = 1000 / one["images_of_a_set"]
-        axes.errorbar(
-            x, mean, se, color=GREY, marker="o", mfc="none", label="mean of disjoint sets"
-        )
-        axes.legend()
-        gain, error = curves.over_seeds(paired - lines["value"].to_numpy(float))
-        row = {
-            "images": sets.images,
-            "all at once": number(
-                lines["value"].mean(), lines["value"].std() / len(lines) ** 0.5, 2
-            ),
-            f"mean of {sets.sets} sets of {one['images_of_a_set']}": number(mean, se, 2),
-            "difference": number(gain, error, 2),
-        }
-        pairs = pd.DataFrame([row])
+    pairs = sets(results, axes)
     axes.set(xlabel="1000 / images", ylabel=results.fd, xlim=(0, None))
     settings = results.of("fd")["settings"].iloc[0]
     caption = (

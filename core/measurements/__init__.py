@@ -103,8 +103,8 @@ def check(config: TrainConfig, measurement: Measurement, housekeeping: Housekeep
     features = extractor_of(measurement, images.channels, images.size, housekeeping)
     dimension = max(view.dimension for view in (features, features.spatial) if view)
     of_set = measurement.images // max(1, measurement.sets)
-    what = "measure.fd.images" + ", of each of its sets" * bool(measurement.sets)
-    for what, n in ((what, of_set), (images.name, len(images))):
+    drawn = "measure.fd.images" + ", of each of its sets" * bool(measurement.sets)
+    for what, n in ((drawn, of_set), (images.name, len(images))):
         if n <= dimension:
             raise Refused(
                 f"{what}: {n} images are too few for {dimension} features, at least "
