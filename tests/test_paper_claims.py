@@ -3,6 +3,7 @@
 import ast
 import gc
 import math
+import re
 from functools import cache
 
 import numpy as np
@@ -172,6 +173,10 @@ def test_a_claim_is_judged_by_the_seeds_that_have_both_numbers(folder, few, many
     assert part.values == pytest.approx(pairs) and part.effect == pytest.approx(effect)
     assert part.low == 0.01 and part.high == np.inf
     assert ("one seed" in found.verdict.reason) == (len(pairs) == 1)
+    without = [seed for seed, (a, b) in enumerate(zip(few, many)) if a is None or b is None]
+    for seed in range(3):
+        named = re.search(rf"without seeds? [\d, ]*{seed}\b.* are missing", found.verdict.reason)
+        assert bool(named) == (seed in without)
     if len(pairs) == 3:  # Student's t with two degrees of freedom
         sd = (sum((pair - effect) ** 2 for pair in pairs) / 2) ** 0.5
         t = abs(effect - 0.01) / sd * 3**0.5
@@ -209,7 +214,7 @@ def test_ratios_are_compared_by_their_logarithms_and_shown_as_ratios(folder):
     hybrid, ratios = [10.0, 12.0, 11.0], [2.4, 2.5, 2.6]
     numbers = {("4K cosine L_hybrid", "fd"): hybrid}
     numbers[("4K cosine L_vlb", "fd")] = [a * b for a, b in zip(hybrid, ratios)]
-    fill(folder, numbers)
+    fill(folder, numbers, grid="all_steps")
     found = judged(folder, 14).verdict
     logs = [math.log(ratio) for ratio in ratios]
     mean = sum(logs) / 3
@@ -226,9 +231,11 @@ def test_ratios_are_compared_by_their_logarithms_and_shown_as_ratios(folder):
 def test_within_has_a_bound_on_either_side(folder, times, word):
     simple, noise = [10.0, 12.0, 11.0], [1.0, 1.01, 0.99]
     hybrid = [a * b * times for a, b in zip(simple, noise)]
-    rows = {"L_simple ancestral beta": simple, "L_hybrid ancestral learned": hybrid}
+    rows = {"L_simple": simple, "L_hybrid": hybrid}
     numbers = {(f"4K cosine {row}", "fd"): values for row, values in rows.items()}
-    fill(folder, numbers, grid="sampling_steps")
+    numbers |= {(f"4K linear {row}", "fd"): simple for row in rows}
+    numbers[("4K linear L_hybrid", "fd")] = [a * b for a, b in zip(simple, noise)]
+    fill(folder, numbers, grid="all_steps")
     found = judged(folder, 11).verdict
     assert found.word == word and script.claimed(found.main) == "0.909 to 1.1"
 
@@ -256,6 +263,7 @@ def test_a_claim_about_the_papers_data_waits_for_its_scale(folder, tmp_path):
     found = judged(folder, 12)
     assert found.verdict.word == found.corrected == ELSEWHERE
     assert found.verdict.reason == found.claim.why and found.verdict.p is None
+    assert "scale=imagenet64 data_path=FOLDER" in found.command and found.verb == "measure"
 
     (tmp_path / "images").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "0.png")
@@ -322,7 +330,8 @@ def test_the_tables_name_says_what_the_command_line_changed(folder, monkeypatch,
 
 
 def test_one_claim_is_shown_with_every_comparison(folder, capsys):
-    fill(folder, {(None, "fd"): [10.0, 12.0, 11.0], (None, "nll"): [3.5, 3.6, 3.4]})
+    fill(folder, {(None, "nll"): [3.5, 3.6, 3.4]})
+    fill(folder, {(None, "fd"): [10.0, 12.0, 11.0]}, grid="all_steps")
     main(["claim=15", "claim=8", f"results={folder}"])
     out = capsys.readouterr().out
     assert not (folder / "tables").exists()
@@ -330,7 +339,8 @@ def test_one_claim_is_shown_with_every_comparison(folder, capsys):
     assert first.startswith("# Claim 8 (Tables 1 and 2): 4,000 steps")
     assert "The paper: 3.77 < 3.99 (ImageNet 64), 3.37 < 3.73 (CIFAR-10)." in first
     assert len(table_of(second)) == 2 + 2 and "FD, after over before" in second
-    assert second.count("To repeat it: python experiments/run.py grid=schedule_ablation") == 1
+    assert second.count("To repeat it: python experiments/run.py grid=all_steps") == 1
+    assert second.count("and then:     python analysis/claims.py claim=15 'seeds=") == 1
 
 
 @pytest.mark.parametrize(
