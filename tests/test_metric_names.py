@@ -49,7 +49,7 @@ def test_distances_of_several_numbers_of_images_have_no_number_in_their_name(tmp
 
 # Those that show no Frechet distance, or pictures alone.
 WITHOUT = ("plot_objective_noise", "plot_vlb_terms", "plot_learned_v", "plot_samples")
-WITHOUT += ("table_likelihood_models",)
+WITHOUT += ("table_likelihood_models", "plot_longer_training")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_what_a_late_field_leaves_out_of_the_id_is_pinned():
     of_measurements = {name: late_defaults(kind) for name, kind in METRICS.items()}
     mixed = {"partner": "", "ends": 0.0}
     assert of_measurements == {
-        **{"nll": mixed, "frechet": mixed | {"neighbours": 0, "features_sha256": ""}},
+        **{"nll": mixed, "frechet": mixed | {"neighbours": 0, "sets": 0, "features_sha256": ""}},
         **{"learned_v": {}, "gradient_noise": {}},
     }
 
