@@ -31,7 +31,7 @@ def sets(results: Results, axes: Axes) -> pd.DataFrame:
     size = lines["result"].iloc[0]["images_of_a_set"]
     style = {"color": GREY, "marker": "o", "mfc": "none", "linestyle": "none"}
     axes.errorbar(1000 / size, *curves.over_seeds(parts), label="mean of disjoint sets", **style)
-    axes.legend()
+    axes.legend(loc="upper left")  # where no point is: the distance grows to the right
     shown = {
         "images": lines["settings"].iloc[0].images,
         "all at once": number(*curves.over_seeds(whole), 2),
