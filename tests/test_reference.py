@@ -15,12 +15,14 @@ COMMITTED = REFERENCE / "tables" / "schedule_ablation.laptop.md"
 
 
 def reference():
-    return load(parse(["grid=schedule_ablation", "seeds=[0,1,2]", f"results={REFERENCE}"]))
+    return load(parse(["grid=schedule_ablation", f"results={REFERENCE}"]))
 
 
-def test_every_cell_of_the_laptop_table_is_measured_for_three_seeds():
-    frame = reference().frame
-    assert len(frame) == 6 * 3 * 2
+def test_every_cell_of_the_laptop_table_is_measured_for_three_seeds_or_more():
+    results = reference()
+    frame, seeds = results.frame, results.grid.seeds
+    assert set(seeds) >= {0, 1, 2}
+    assert len(frame) == 6 * len(seeds) * 2
     assert frame["value"].notna().all()
 
 
