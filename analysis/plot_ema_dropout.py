@@ -33,8 +33,8 @@ def main(words: list[str]) -> None:
             curves.draw(axes, curve, f"EMA {rate:g}", color=colors[place], marker="o")
         axes.set(title=f"dropout {words['unet.dropout']:g}", xlabel="training step", yscale="log")
     panels[0].set(ylabel=results.fd)
-    plain = [rows.index(words) for words in rows if words["unet.dropout"] == 0]
-    best = results.of("fd").query("row in @plain").groupby(["ema", "at"])["value"].mean().min()
+    fd, plain = results.of("fd"), [not words["unet.dropout"] for words in rows]
+    best = fd[fd["row"].map(plain.__getitem__)].groupby(["ema", "at"])["value"].mean().min()
     for axes in panels:
         axes.axhline(best, color=GREY, linestyle=":", linewidth=1, label="best without dropout")
     of_lines = panels[0].get_legend_handles_labels()
