@@ -156,6 +156,8 @@ def test_nothing_measured_is_said_with_the_command_that_measures_it(alone):
     for study in everything.STUDIES:
         assert f"python experiments/run.py grid={study} " in text
     assert text.count("not measured") > 40
+    listed = re.findall(r"(?m)^- \*\*Claim (\d+)\*\*", (alone / "REPORT.smoke.md").read_text())
+    assert sorted(map(int, listed)) == list(range(1, 47))  # each begins a line of the Markdown twin
 
 
 def test_the_command_draws_everything_first(alone, monkeypatch, capsys):
