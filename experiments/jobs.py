@@ -70,6 +70,9 @@ class Signals:
 
     def requeue(self) -> None:
         """What submitit does on USR2: pickles the job again, `scontrol requeue`, and exits."""
+        # SLURM answers with TERM to the whole job: to scontrol too, which would be said to have
+        # failed if it comes before the end of it. What is ignored here is ignored by its children.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         handler = self._handlers[signal.SIGUSR2]
         if callable(handler):
             handler(signal.SIGUSR2, None)

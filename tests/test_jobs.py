@@ -261,6 +261,20 @@ def test_signals_ask_to_stop_and_remember_the_warning():
         signal.signal(signal.SIGUSR2, before)
 
 
+def test_what_asks_for_the_requeue_survives_the_signal_that_answers_it():
+    """SLURM's TERM to all of the job's processes, before scontrol has come to its end."""
+    scontrol, ended = ["sh", "-c", "kill -TERM $$; exit 0"], []
+    assert subprocess.call(scontrol) == -signal.SIGTERM
+    terminated = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGUSR2, lambda *_: ended.append(subprocess.call(scontrol)))
+    try:
+        with Signals() as signals, pytest.raises(SystemExit):
+            signals.requeue()
+        assert ended == [0] and signal.getsignal(signal.SIGTERM) == terminated
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_a_job_that_gets_nothing_done_is_not_requeued_for_ever(tmp_path):
     some = tasks(tmp_path)[:2]
     for task in some:
